@@ -1,0 +1,11 @@
+//! tenantry: a Kubernetes operator that lets KubeSphere DevOps tenants declare builds.
+//!
+//! One direction, four steps: observe → decide → act → report. `api` and `gateway` do not know each other; only
+//! `controllers` knows both. Effects live at the edges. See ARCHITECTURE.md.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod controllers;
+pub mod gateway;
+pub mod runtime;
+pub mod sinks;
