@@ -1,0 +1,255 @@
+//! `ArtifactFetch`: files of a run, brought home.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::LocalRef;
+
+/// Files of a run, brought home.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "tenantry.dev",
+    version = "v1alpha1",
+    kind = "ArtifactFetch",
+    namespaced,
+    status = "ArtifactFetchStatus",
+    derive = "PartialEq",
+    shortname = "afetch",
+    category = "tenantry",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
+    printcolumn(name = "Files", type_ = "integer", json_path = ".status.fileCount"),
+    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.totalBytes"),
+    printcolumn(name = "ConfigMap", type_ = "string", json_path = ".status.configMap"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactFetchSpec {
+    /// Which run.
+    pub source: Source,
+    /// Which files, and where to.
+    #[serde(flatten)]
+    pub files: FileSelection,
+    /// Fetch nothing while true.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Which run: exactly one of the two.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.buildRequestRef) != has(self.run)").message("set exactly one of source.buildRequestRef and source.run"))]
+pub struct Source {
+    /// The latest run of a BuildRequest in this namespace; its reruns are followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_request_ref: Option<LocalRef>,
+    /// A run named by its coordinates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunCoordinates>,
+}
+
+/// A run named by its coordinates; of `name`, `id` and `latestSuccess` exactly one.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.name), has(self.id), has(self.latestSuccess) && self.latestSuccess].filter(x, x).size() == 1").message("set exactly one of run.name, run.id and run.latestSuccess"))]
+pub struct RunCoordinates {
+    /// The TenantConnection to fetch through.
+    pub connection_ref: LocalRef,
+    /// The DevOps project: its full name or its short name.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub project: String,
+    /// The cluster that the project lives in. Unset: the connection's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub cluster: Option<String>,
+    /// The pipeline.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub pipeline: String,
+    /// The branch, as git writes it, of a multi-branch pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub branch: Option<String>,
+    /// Name of the PipelineRun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: Option<String>,
+    /// Jenkins build number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 18), regex(pattern = r"^[1-9][0-9]*$"))]
+    pub id: Option<String>,
+    /// The newest run that succeeded, when this object is reconciled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_success: Option<bool>,
+}
+
+/// Which files of a run, where they go, and within which bounds.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSelection {
+    /// Globs of the paths to fetch; `*` stays within a directory, `**` does not. Unset: all.
+    #[serde(default = "everything")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
+    #[x_kube(
+        validation = Rule::new("self.all(g, !g.startsWith('/') && !g.matches('(^|/)[.][.](/|$)'))").message("include: a glob is relative to the artifact root and must not climb out with '..'"),
+        validation = Rule::new("self.all(g, g.matches('^[^\\\\[\\\\]{}]*([\\\\[][^\\\\[\\\\]]+[\\\\]][^\\\\[\\\\]{}]*|[{][^{}]+[}][^\\\\[\\\\]{}]*)*$'))").message("include: a glob has an unbalanced [ ] or { }: write it like 'out/**/*.{tar,zip}'")
+    )]
+    pub include: Vec<String>,
+    /// Globs of the paths to leave out of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    #[x_kube(
+        validation = Rule::new("self.all(g, !g.startsWith('/') && !g.matches('(^|/)[.][.](/|$)'))").message("exclude: a glob is relative to the artifact root and must not climb out with '..'"),
+        validation = Rule::new("self.all(g, g.matches('^[^\\\\[\\\\]{}]*([\\\\[][^\\\\[\\\\]]+[\\\\]][^\\\\[\\\\]{}]*|[{][^{}]+[}][^\\\\[\\\\]{}]*)*$'))").message("exclude: a glob has an unbalanced [ ] or { }: write it like 'out/**/*.{tar,zip}'")
+    )]
+    pub exclude: Vec<String>,
+    /// Where the files go.
+    #[serde(default)]
+    pub destination: Destination,
+    /// Digests that must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub verify: Vec<Digest>,
+    /// Bytes of all files together.
+    #[serde(default = "default_max_bytes")]
+    #[schemars(range(min = 1))]
+    pub max_bytes: i64,
+    /// How many files.
+    #[serde(default = "default_max_files")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_files: i64,
+    /// Remove files of an earlier revision that the new one lacks.
+    #[serde(default = "yes")]
+    pub prune: bool,
+}
+
+fn everything() -> Vec<String> {
+    vec!["**".into()]
+}
+fn default_max_bytes() -> i64 {
+    900 * 1024
+}
+fn default_max_files() -> i64 {
+    1000
+}
+fn yes() -> bool {
+    true
+}
+
+/// Where files go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Destination {
+    /// Into a ConfigMap that this object owns, named like it where no name is given here. Together at most 900 KiB.
+    #[serde(default)]
+    pub config_map: ConfigMapDestination,
+}
+
+/// A ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapDestination {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: Option<String>,
+}
+
+/// A digest that a file must have.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Digest {
+    /// Path of the file in the archive.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)')").message("verify.path is relative to the artifact root and must not climb out with '..'"))]
+    pub path: String,
+    /// SHA-256, 64 hexadecimal digits.
+    #[schemars(regex(pattern = r"^[a-f0-9]{64}$"))]
+    pub sha256: String,
+}
+
+/// What was fetched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactFetchStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The run whose files these are: `PROJECT/PIPELINE[/BRANCH]#ID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Digest of the revision and the selection that the files belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_digest: Option<String>,
+    /// The ConfigMap that holds the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<String>,
+    /// How many files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_count: Option<i64>,
+    /// Their bytes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<i64>,
+    /// The first hundred files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub files: Vec<FetchedFile>,
+    /// Failed tries since the last success or change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// When it was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched_at: Option<Time>,
+    /// The value of the annotation `tenantry.dev/reconcile-requested-at` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+    /// `Ready`, and `Reconciling` or `Stalled` while they are true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One file that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchedFile {
+    /// Path in the archive.
+    pub path: String,
+    /// Key in the ConfigMap's `data` or `binaryData`.
+    pub key: String,
+    /// Bytes.
+    pub size: i64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+}
