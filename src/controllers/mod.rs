@@ -1,1 +1,15 @@
-//! controllers.
+//! The controllers, one folder a kind, each in four steps: observe (I/O) → decide (pure) → act (I/O) → report.
+//!
+//! Only here do the API types and the gateway meet. A `decide` has no I/O, no async and no clock of its own.
+//! What several controllers share: [`Trouble`] (what stands in the way, for whom, for how long) and the [`Context`].
+
+pub mod artifact_fetch;
+pub mod build_request;
+pub mod connections;
+pub mod context;
+pub mod tenant_connection;
+pub mod trouble;
+
+pub use connections::{Connected, Connections};
+pub use context::{Context, Tunables};
+pub use trouble::{Remedy, Trouble};
