@@ -28,17 +28,29 @@ pub struct Trouble {
 impl Trouble {
     /// Trouble that a person must end.
     pub fn user(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), remedy: Remedy::User }
+        Self {
+            reason,
+            message: message.into(),
+            remedy: Remedy::User,
+        }
     }
 
     /// Trouble that time may end.
     pub fn passing(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), remedy: Remedy::Time(None) }
+        Self {
+            reason,
+            message: message.into(),
+            remedy: Remedy::Time(None),
+        }
     }
 
     /// Trouble that time may end, not before `after`.
     pub fn until(reason: Reason, message: impl Into<String>, after: Duration) -> Self {
-        Self { reason, message: message.into(), remedy: Remedy::Time(Some(after)) }
+        Self {
+            reason,
+            message: message.into(),
+            remedy: Remedy::Time(Some(after)),
+        }
     }
 
     /// Whether only a person can end it.
