@@ -1,0 +1,103 @@
+//! Shapes shared by many answers, and reading that forgives what the remote is known to leave out (finding F-C).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+use crate::gateway::error::{ErrorKind, GatewayError, Result, Subject};
+
+/// `{"items": [...], "totalItems": n}`; items may be null (contract §3.1).
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub(crate) struct Envelope<T> {
+    #[serde(default = "Vec::new", deserialize_with = "null_is_default")]
+    pub(crate) items: Vec<T>,
+    #[serde(default, rename = "totalItems")]
+    pub(crate) total_items: u64,
+}
+
+/// The parts of Kubernetes metadata that are read. `apiVersion` and `kind` are never needed: some routes drop them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Metadata {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) name: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) generate_name: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) namespace: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) uid: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) resource_version: String,
+    #[serde(deserialize_with = "lenient_time")]
+    pub(crate) creation_timestamp: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient_time")]
+    pub(crate) deletion_timestamp: Option<Timestamp>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// Reads null as the type's default.
+pub(crate) fn null_is_default<'de, D, T>(de: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(de)?.unwrap_or_default())
+}
+
+/// Reads a time in any of the remote's forms; what is no time is None rather than an error.
+pub(crate) fn lenient_time<'de, D: Deserializer<'de>>(
+    de: D,
+) -> std::result::Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<serde_json::Value>::deserialize(de)?
+        .as_ref()
+        .and_then(|v| v.as_str())
+        .and_then(parse_time))
+}
+
+/// RFC 3339, or Blue Ocean's `2026-03-19T02:50:12.747+0000` (contract §9).
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse()
+        .ok()
+        .or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
+}
+
+/// Reads a body as `T`; a body that is not that is [`ErrorKind::Garbled`], and ambiguous after a write, because a
+/// success was reported.
+pub(crate) fn read<T: DeserializeOwned>(subject: &Subject, status: u16, body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|e| garbled(subject, status, body).with_source(e))
+}
+
+/// The error for a success whose body is not what the route gives.
+pub(crate) fn garbled(subject: &Subject, status: u16, body: &[u8]) -> GatewayError {
+    let head = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    GatewayError::new(ErrorKind::Garbled, subject)
+        .with_status(status)
+        .with_remote(&head)
+        .with_ambiguous(subject.write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_every_form_the_remote_writes() {
+        let whole: Timestamp = "2026-03-19T02:50:12Z".parse().unwrap();
+        let milli: Timestamp = "2026-03-19T02:50:12.747Z".parse().unwrap();
+        for (text, want) in [
+            ("2026-03-19T02:50:12Z", Some(whole)),
+            ("2026-03-19T02:50:12.747+0000", Some(milli)),
+            ("2026-03-19T04:50:12.747+0200", Some(milli)),
+            ("", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(parse_time(text), want, "{text:?}");
+        }
+    }
+}
