@@ -1,7 +1,9 @@
 //! From a TenantConnection's name to a gateway that is ready to be asked.
 
+use std::sync::Arc;
+
 use super::Trouble;
-use crate::api::TenantConnectionSpec;
+use crate::{api::TenantConnectionSpec, runtime::metrics::Metrics};
 
 /// The gateways, one per TenantConnection; rebuilt when spec, Secret or CA change.
 pub struct Connections {}
@@ -13,6 +15,12 @@ pub struct Connected {
 }
 
 impl Connections {
+    /// No connections yet.
+    pub fn new(client: kube::Client, metrics: Arc<Metrics>) -> Self {
+        let _ = (client, metrics);
+        Self {}
+    }
+
     /// The gateway of the TenantConnection `name` in `namespace`, or what stands in the way.
     pub async fn get(&self, namespace: &str, name: &str) -> Result<Connected, Trouble> {
         let _ = (namespace, name);

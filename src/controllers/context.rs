@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::runtime::events::Recorder;
-
 use super::Connections;
-use crate::runtime::{backoff::Backoffs, metrics::Metrics};
+use crate::runtime::{
+    backoff::{BackoffPolicy, Backoffs},
+    events::Announcer,
+    metrics::Metrics,
+};
 
 /// What every reconcile may use. One per process.
 pub struct Context {
@@ -14,7 +16,7 @@ pub struct Context {
     /// The gateways, one per TenantConnection.
     pub connections: Connections,
     /// Writes Events.
-    pub recorder: Recorder,
+    pub announcer: Announcer,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Failures in a row, per object.
@@ -43,6 +45,10 @@ pub struct Tunables {
     pub stalled_resync: Duration,
     /// How often a ready TenantConnection is looked at.
     pub connection_resync: Duration,
+    /// The pause after the first failure; it doubles with each further one.
+    pub backoff_first: Duration,
+    /// The longest pause after failures (design §3.5).
+    pub backoff_cap: Duration,
 }
 
 impl Default for Tunables {
@@ -56,6 +62,68 @@ impl Default for Tunables {
             cleanup_deadline: Duration::from_secs(120),
             stalled_resync: Duration::from_secs(300),
             connection_resync: Duration::from_secs(300),
+            backoff_first: BackoffPolicy::default().first,
+            backoff_cap: BackoffPolicy::default().cap,
         }
+    }
+}
+
+impl Tunables {
+    /// Sets one time by its name in the command line, like `missing-grace`. Says which there are where there is none of
+    /// that name.
+    pub fn set(&mut self, name: &str, value: Duration) -> Result<(), String> {
+        let Self {
+            missing_grace,
+            search_window,
+            stale_after,
+            log_interval,
+            collect_deadline,
+            cleanup_deadline,
+            stalled_resync,
+            connection_resync,
+            backoff_first,
+            backoff_cap,
+        } = self;
+        let all = [
+            ("missing-grace", missing_grace),
+            ("search-window", search_window),
+            ("stale-after", stale_after),
+            ("log-interval", log_interval),
+            ("collect-deadline", collect_deadline),
+            ("cleanup-deadline", cleanup_deadline),
+            ("stalled-resync", stalled_resync),
+            ("connection-resync", connection_resync),
+            ("backoff-first", backoff_first),
+            ("backoff-cap", backoff_cap),
+        ];
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        match all.into_iter().find(|(known, _)| *known == name) {
+            Some((_, slot)) => {
+                *slot = value;
+                Ok(())
+            }
+            None => Err(format!(
+                "no time is named {name:?}; there are {}",
+                names.join(", ")
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_set_by_its_name() {
+        let mut tunables = Tunables::default();
+        tunables.set("log-interval", Duration::from_millis(5)).unwrap();
+        let expected = Tunables {
+            log_interval: Duration::from_millis(5),
+            ..Tunables::default()
+        };
+        assert_eq!(tunables, expected);
+        let refused = tunables.set("log", Duration::ZERO).unwrap_err();
+        assert!(refused.contains("log-interval"), "{refused}");
     }
 }

@@ -1,5 +1,556 @@
-//! What is counted.
+//! What is counted, for Prometheus. Every label is of a closed set, but for the names of TenantConnections, of which at
+//! most [`MAX_CONNECTIONS`] are shown.
 
-/// What is counted.
-#[derive(Debug, Default)]
-pub struct Metrics {}
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use super::kind::{Kind, ObjectKey};
+use crate::{
+    api::build_request::{BuildPhase, Outcome},
+    gateway::{CallObserver, CallOutcome, Grant, LoginOutcome, RouteClass},
+};
+
+/// Connections whose tokens are shown; further ones are not.
+const MAX_CONNECTIONS: usize = 500;
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReconcileResult {
+    /// All that could be done was done.
+    Ok,
+    /// Something that time may change stands in the way; the object says what.
+    Waiting,
+    /// Our own API server refused something or did not answer, or the reconcile could not go on.
+    Error,
+    /// Somebody else changed the object meanwhile.
+    Conflict,
+    /// It did not end within its time limit.
+    TimedOut,
+    /// A defect.
+    Panic,
+    /// The stored object does not parse.
+    Invalid,
+    /// The object was gone.
+    Gone,
+}
+
+impl ReconcileResult {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Waiting,
+        Self::Error,
+        Self::Conflict,
+        Self::TimedOut,
+        Self::Panic,
+        Self::Invalid,
+        Self::Gone,
+    ];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Waiting => "waiting",
+            Self::Error => "error",
+            Self::Conflict => "conflict",
+            Self::TimedOut => "timed_out",
+            Self::Panic => "panic",
+            Self::Invalid => "invalid",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    route: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoginLabels {
+    grant: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConnectionLabels {
+    namespace: String,
+    connection: String,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// What is counted. One per process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<ReconcileLabels, Counter>,
+    reconcile_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
+    scheduled: Family<KindLabel, Gauge>,
+    running: Family<KindLabel, Gauge>,
+    in_backoff: Family<KindLabel, Gauge>,
+    watch_failures: Family<KindLabel, Counter>,
+    events_dropped: Counter,
+    calls: Family<CallLabels, Counter>,
+    call_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
+    logins: Family<LoginLabels, Counter>,
+    token_expires: Family<ConnectionLabels, Seconds>,
+    token_issued: Family<ConnectionLabels, Seconds>,
+    connections: Mutex<HashSet<ConnectionLabels>>,
+    builds_ended: Family<OutcomeLabel, Counter>,
+    builds_retried: Counter,
+    builds: Family<PhaseLabel, Gauge>,
+    unfinished: Mutex<HashMap<ObjectKey, BuildPhase>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tenantry"),
+            reconciles: Family::default(),
+            reconcile_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.002, 2.0, 16))
+            }),
+            scheduled: Family::default(),
+            running: Family::default(),
+            in_backoff: Family::default(),
+            watch_failures: Family::default(),
+            events_dropped: Counter::default(),
+            calls: Family::default(),
+            call_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.005, 2.0, 14))
+            }),
+            logins: Family::default(),
+            token_expires: Family::default(),
+            token_issued: Family::default(),
+            connections: Mutex::default(),
+            builds_ended: Family::default(),
+            builds_retried: Counter::default(),
+            builds: Family::default(),
+            unfinished: Mutex::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let all = &mut self.registry;
+        all.register(
+            "build",
+            "The version of tenantry",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        all.register(
+            "reconciles",
+            "Reconciles by kind and how they ended",
+            self.reconciles.clone(),
+        );
+        all.register_with_unit(
+            "reconcile_duration",
+            "How long reconciles took",
+            Unit::Seconds,
+            self.reconcile_seconds.clone(),
+        );
+        all.register(
+            "reconciles_scheduled",
+            "Objects that wait for a reconcile, now or at a set time",
+            self.scheduled.clone(),
+        );
+        all.register("reconciles_running", "Reconciles in flight", self.running.clone());
+        all.register(
+            "objects_in_backoff",
+            "Objects whose last reconcile failed in passing and that wait for the next",
+            self.in_backoff.clone(),
+        );
+        all.register(
+            "watch_failures",
+            "Failed lists and watches of our own API server",
+            self.watch_failures.clone(),
+        );
+        all.register(
+            "events_dropped",
+            "Kubernetes Events that could not be written",
+            self.events_dropped.clone(),
+        );
+        all.register(
+            "remote_calls",
+            "Requests to KubeSphere gateways by route class and outcome",
+            self.calls.clone(),
+        );
+        all.register_with_unit(
+            "remote_call_duration",
+            "How long requests to KubeSphere gateways took, to the headers of the answer",
+            Unit::Seconds,
+            self.call_seconds.clone(),
+        );
+        all.register(
+            "logins",
+            "Logins at KubeSphere gateways by grant and outcome",
+            self.logins.clone(),
+        );
+        all.register_with_unit(
+            "token_expiry_timestamp",
+            "When the current token of a connection ends, as Unix time",
+            Unit::Seconds,
+            self.token_expires.clone(),
+        );
+        all.register_with_unit(
+            "token_issued_timestamp",
+            "When the current token of a connection was issued, as Unix time",
+            Unit::Seconds,
+            self.token_issued.clone(),
+        );
+        all.register(
+            "builds_ended",
+            "Runs that ended, by outcome",
+            self.builds_ended.clone(),
+        );
+        all.register(
+            "builds_retried",
+            "Runs that were started because the one before failed",
+            self.builds_retried.clone(),
+        );
+        all.register(
+            "builds",
+            "BuildRequests that are not finished, by phase",
+            self.builds.clone(),
+        );
+    }
+
+    /// All of it as OpenMetrics text.
+    pub fn render(&self) -> String {
+        self.count_unfinished();
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, kind: Kind, result: ReconcileResult, elapsed: Duration) {
+        self.reconciles
+            .get_or_create(&ReconcileLabels {
+                kind: kind.as_str(),
+                result: result.label(),
+            })
+            .inc();
+        self.reconcile_seconds
+            .get_or_create(&KindLabel { kind: kind.as_str() })
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// How much of a kind is scheduled, runs, and waits after a failure.
+    pub fn queue(&self, kind: Kind, scheduled: usize, running: usize, in_backoff: usize) {
+        let label = KindLabel { kind: kind.as_str() };
+        for (gauge, value) in [
+            (&self.scheduled, scheduled),
+            (&self.running, running),
+            (&self.in_backoff, in_backoff),
+        ] {
+            gauge
+                .get_or_create(&label)
+                .set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A list or watch of our own API server failed.
+    pub fn watch_failed(&self, kind: Kind) {
+        self.watch_failures
+            .get_or_create(&KindLabel { kind: kind.as_str() })
+            .inc();
+    }
+
+    /// An Event could not be written.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// A run ended, and its end was recorded. Once per run.
+    pub fn build_ended(&self, outcome: Outcome) {
+        let outcome = outcome_label(outcome);
+        self.builds_ended.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A run is started because the one before failed.
+    pub fn build_retried(&self) {
+        self.builds_retried.inc();
+    }
+
+    /// The phase of a BuildRequest, each time it is looked at.
+    pub fn build_phase(&self, key: &ObjectKey, phase: BuildPhase) {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        if phase_is_final(phase) {
+            unfinished.remove(key);
+        } else {
+            unfinished.insert(key.clone(), phase);
+        }
+    }
+
+    /// A BuildRequest is gone.
+    pub fn build_gone(&self, key: &ObjectKey) {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.remove(key);
+    }
+
+    fn count_unfinished(&self) {
+        let mut counts: HashMap<&'static str, i64> = PHASES.iter().map(|p| (phase_label(*p), 0)).collect();
+        for phase in self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            *counts.entry(phase_label(*phase)).or_default() += 1;
+        }
+        for (phase, count) in counts {
+            self.builds.get_or_create(&PhaseLabel { phase }).set(count);
+        }
+    }
+
+    /// Meters the calls of one connection.
+    pub fn observer(self: &Arc<Self>, connection: &ObjectKey) -> Arc<dyn CallObserver> {
+        Arc::new(ConnectionObserver {
+            metrics: self.clone(),
+            labels: ConnectionLabels {
+                namespace: connection.namespace.clone(),
+                connection: connection.name.clone(),
+            },
+        })
+    }
+
+    /// A connection is gone, or has no token any more.
+    pub fn connection_gone(&self, connection: &ObjectKey) {
+        let labels = ConnectionLabels {
+            namespace: connection.namespace.clone(),
+            connection: connection.name.clone(),
+        };
+        let mut shown = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.remove(&labels);
+        self.token_expires.remove(&labels);
+        self.token_issued.remove(&labels);
+    }
+
+    fn token(&self, labels: &ConnectionLabels, issued: Timestamp, expires: Option<Timestamp>) {
+        {
+            let mut shown = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+            if !shown.contains(labels) {
+                if shown.len() >= MAX_CONNECTIONS {
+                    return;
+                }
+                shown.insert(labels.clone());
+            }
+        }
+        self.token_issued.get_or_create(labels).set(unix(issued));
+        match expires {
+            Some(expires) => {
+                self.token_expires.get_or_create(labels).set(unix(expires));
+            }
+            None => {
+                self.token_expires.remove(labels);
+            }
+        }
+    }
+}
+
+fn unix(time: Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}
+
+struct ConnectionObserver {
+    metrics: Arc<Metrics>,
+    labels: ConnectionLabels,
+}
+
+impl CallObserver for ConnectionObserver {
+    fn call(&self, route: RouteClass, outcome: CallOutcome, elapsed: Duration) {
+        let route = route.label();
+        self.metrics
+            .calls
+            .get_or_create(&CallLabels {
+                route,
+                outcome: outcome.label(),
+            })
+            .inc();
+        self.metrics
+            .call_seconds
+            .get_or_create(&RouteLabel { route })
+            .observe(elapsed.as_secs_f64());
+    }
+
+    fn login(&self, grant: Grant, outcome: LoginOutcome) {
+        self.metrics
+            .logins
+            .get_or_create(&LoginLabels {
+                grant: grant.label(),
+                outcome: outcome.label(),
+            })
+            .inc();
+    }
+
+    fn token(&self, expires_at: Option<Timestamp>) {
+        self.metrics.token(&self.labels, Timestamp::now(), expires_at);
+    }
+}
+
+const PHASES: [BuildPhase; 6] = [
+    BuildPhase::Pending,
+    BuildPhase::Suspended,
+    BuildPhase::Queued,
+    BuildPhase::Running,
+    BuildPhase::Paused,
+    BuildPhase::Collecting,
+];
+
+const fn phase_is_final(phase: BuildPhase) -> bool {
+    matches!(
+        phase,
+        BuildPhase::Succeeded | BuildPhase::Failed | BuildPhase::Cancelled
+    )
+}
+
+const fn phase_label(phase: BuildPhase) -> &'static str {
+    match phase {
+        BuildPhase::Pending => "pending",
+        BuildPhase::Suspended => "suspended",
+        BuildPhase::Queued => "queued",
+        BuildPhase::Running => "running",
+        BuildPhase::Paused => "paused",
+        BuildPhase::Collecting => "collecting",
+        BuildPhase::Succeeded => "succeeded",
+        BuildPhase::Failed => "failed",
+        BuildPhase::Cancelled => "cancelled",
+    }
+}
+
+const fn outcome_label(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Unstable => "unstable",
+        Outcome::Failed => "failed",
+        Outcome::Aborted => "aborted",
+        Outcome::Skipped => "skipped",
+        Outcome::Indeterminate => "indeterminate",
+        Outcome::Cancelled => "cancelled",
+        Outcome::TimedOut => "timed_out",
+        Outcome::TriggerFailed => "trigger_failed",
+        Outcome::Lost => "lost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("team", name)
+    }
+
+    #[track_caller]
+    fn assert_line(text: &str, line: &str) {
+        assert!(text.lines().any(|l| l == line), "no line {line:?} in:\n{text}");
+    }
+
+    #[test]
+    fn all_of_it_renders() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.reconciled(Kind::BuildRequest, ReconcileResult::Ok, Duration::from_millis(5));
+        metrics.queue(Kind::BuildRequest, 3, 2, 1);
+        metrics.watch_failed(Kind::Secret);
+        metrics.event_dropped();
+        metrics.build_ended(Outcome::TriggerFailed);
+        metrics.build_retried();
+        metrics.build_phase(&key("a"), BuildPhase::Running);
+        metrics.build_phase(&key("b"), BuildPhase::Running);
+        metrics.build_phase(&key("b"), BuildPhase::Succeeded);
+        let observer = metrics.observer(&key("ks"));
+        observer.call(RouteClass::RunGet, CallOutcome::Ok, Duration::from_millis(7));
+        observer.login(Grant::Password, LoginOutcome::Refused);
+        observer.token(Some(Timestamp::from_second(1_800_000_000).unwrap()));
+        let text = metrics.render();
+        for line in [
+            r#"tenantry_reconciles_total{kind="BuildRequest",result="ok"} 1"#,
+            r#"tenantry_reconcile_duration_seconds_count{kind="BuildRequest"} 1"#,
+            r#"tenantry_reconciles_scheduled{kind="BuildRequest"} 3"#,
+            r#"tenantry_reconciles_running{kind="BuildRequest"} 2"#,
+            r#"tenantry_objects_in_backoff{kind="BuildRequest"} 1"#,
+            r#"tenantry_watch_failures_total{kind="Secret"} 1"#,
+            "tenantry_events_dropped_total 1",
+            r#"tenantry_remote_calls_total{route="run_get",outcome="ok"} 1"#,
+            r#"tenantry_remote_call_duration_seconds_count{route="run_get"} 1"#,
+            r#"tenantry_logins_total{grant="password",outcome="refused"} 1"#,
+            r#"tenantry_token_expiry_timestamp_seconds{namespace="team",connection="ks"} 1800000000.0"#,
+            r#"tenantry_builds_ended_total{outcome="trigger_failed"} 1"#,
+            "tenantry_builds_retried_total 1",
+            r#"tenantry_builds{phase="running"} 1"#,
+            r#"tenantry_builds{phase="paused"} 0"#,
+            "# EOF",
+        ] {
+            assert_line(&text, line);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_leaves_no_series() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.observer(&key("ks")).token(None);
+        assert!(metrics.render().contains("connection=\"ks\""));
+        metrics.connection_gone(&key("ks"));
+        assert!(!metrics.render().contains("connection=\"ks\""));
+    }
+
+    #[test]
+    fn the_number_of_connections_shown_is_bounded() {
+        let metrics = Arc::new(Metrics::default());
+        for i in 0..MAX_CONNECTIONS + 10 {
+            metrics.observer(&key(&format!("c{i}"))).token(None);
+        }
+        let shown = metrics.render().matches("connection=\"").count();
+        assert_eq!(shown, MAX_CONNECTIONS);
+    }
+}

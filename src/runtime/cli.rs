@@ -1,0 +1,194 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{telemetry::LogFormat, watches::WatchScope};
+use crate::controllers::Tunables;
+
+/// Declares builds to KubeSphere DevOps as its tenant.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tenantry",
+    version,
+    about,
+    propagate_version = true,
+    subcommand_required = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator.
+    Operator(Box<OperatorOptions>),
+    /// Print the CustomResourceDefinitions.
+    Crds(CrdOptions),
+}
+
+/// How to run the operator.
+#[derive(Args, Debug)]
+pub struct OperatorOptions {
+    /// Watch this namespace; may be given several times. None: all namespaces.
+    #[arg(
+        long = "namespace",
+        short,
+        env = "TENANTRY_NAMESPACE",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub namespaces: Vec<String>,
+
+    /// Kubeconfig of the cluster to serve. None: the pod's own cluster, else the usual kubeconfig.
+    #[arg(long, env = "TENANTRY_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// How log lines look.
+    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// Log level, or a filter like `tenantry=debug,kube=warn`.
+    #[arg(
+        long,
+        env = "TENANTRY_LOG_LEVEL",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log_level: String,
+
+    /// Where /healthz and /readyz answer; port 0 takes a free one.
+    #[arg(long, env = "TENANTRY_HEALTH_ADDRESS", default_value = "0.0.0.0:8081")]
+    pub health_address: SocketAddr,
+
+    /// Where /metrics answers; port 0 takes a free one.
+    #[arg(long, env = "TENANTRY_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub metrics_address: SocketAddr,
+
+    /// Write the addresses to this file as JSON, `{"health":"…","metrics":"…"}`, once they answer.
+    #[arg(long, env = "TENANTRY_ADDRESS_FILE", value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+
+    /// How many objects of one kind are worked on at a time.
+    #[arg(long, env = "TENANTRY_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+
+    /// How long what is in flight may take after SIGTERM.
+    #[arg(long, env = "TENANTRY_SHUTDOWN_GRACE", default_value = "20s", value_parser = duration)]
+    pub shutdown_grace: Duration,
+
+    /// Name of this process in Events.
+    #[arg(long, env = "TENANTRY_POD_NAME", default_value = "", hide = true)]
+    pub pod_name: String,
+
+    /// Set a time that has one right value in production, like `missing-grace=1s`.
+    #[arg(long = "tune", env = "TENANTRY_TUNE", value_delimiter = ',', value_parser = tuning, hide = true)]
+    pub tune: Vec<(String, Duration)>,
+}
+
+impl OperatorOptions {
+    /// Which namespaces to watch.
+    pub fn scope(&self) -> WatchScope {
+        let names: Vec<_> = self
+            .namespaces
+            .iter()
+            .filter(|n| !n.is_empty())
+            .cloned()
+            .collect();
+        if names.is_empty() {
+            WatchScope::All
+        } else {
+            WatchScope::Namespaces(names)
+        }
+    }
+
+    /// The times, with what was tuned.
+    pub fn tunables(&self) -> anyhow::Result<Tunables> {
+        let mut tunables = Tunables::default();
+        for (name, value) in &self.tune {
+            tunables
+                .set(name, *value)
+                .map_err(|why| anyhow::anyhow!("--tune: {why}"))?;
+        }
+        Ok(tunables)
+    }
+}
+
+/// How to print the CRDs.
+#[derive(Args, Debug)]
+pub struct CrdOptions {
+    /// As what.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: CrdFormat,
+
+    /// Write one YAML file per kind into this folder instead.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "format")]
+    pub out: Option<PathBuf>,
+}
+
+/// As what the CRDs are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CrdFormat {
+    /// One stream of YAML documents, for `kubectl apply`.
+    #[default]
+    Yaml,
+    /// The reference, for people.
+    Markdown,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<crate::api::common::Duration>()
+        .map(crate::api::common::Duration::get)
+        .map_err(|why| format!("{why}; write it like 90s or 1m30s"))
+}
+
+fn tuning(text: &str) -> Result<(String, Duration), String> {
+    let (name, value) = text.split_once('=').ok_or("write it like missing-grace=1s")?;
+    Ok((name.to_owned(), duration(value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn operator(args: &[&str]) -> OperatorOptions {
+        let args = ["tenantry", "operator"].iter().chain(args);
+        match Cli::try_parse_from(args).expect("parses").command {
+            Command::Operator(options) => *options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_namespace_means_all() {
+        assert_eq!(operator(&[]).scope(), WatchScope::All);
+        let some = operator(&["--namespace", "a", "-n", "b,c"]).scope();
+        assert_eq!(
+            some,
+            WatchScope::Namespaces(vec!["a".into(), "b".into(), "c".into()])
+        );
+    }
+
+    #[test]
+    fn times_are_tuned_by_name() {
+        let tunables = operator(&["--tune", "log-interval=50ms", "--tune", "backoff-cap=1s"])
+            .tunables()
+            .unwrap();
+        assert_eq!(tunables.log_interval, Duration::from_millis(50));
+        assert_eq!(tunables.backoff_cap, Duration::from_secs(1));
+        let refused = operator(&["--tune", "nothing=1s"]).tunables().unwrap_err();
+        assert!(refused.to_string().contains("log-interval"), "{refused}");
+        assert!(Cli::try_parse_from(["tenantry", "operator", "--tune", "log-interval"]).is_err());
+    }
+}

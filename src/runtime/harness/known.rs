@@ -1,0 +1,129 @@
+//! Which objects there are, and whether one changed in what matters. Pure.
+
+use std::collections::HashMap;
+
+use crate::runtime::{
+    kind::ObjectKey,
+    watches::{Glimpse, Seen},
+};
+
+/// Which objects of a kind there are.
+#[derive(Debug, Default)]
+pub struct Known {
+    objects: HashMap<ObjectKey, Mark>,
+    rounds: HashMap<usize, u64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    fingerprint: u64,
+    shard: usize,
+    /// The listing in which it was last told.
+    round: u64,
+}
+
+/// What a sighting means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// New, or changed in what matters.
+    Changed(ObjectKey),
+    /// No longer there.
+    Gone(ObjectKey),
+}
+
+impl Known {
+    /// Takes in what the watch `shard` saw, and says what is new in it.
+    pub fn learn(&mut self, shard: usize, seen: Seen) -> Vec<News> {
+        let round = self.rounds.entry(shard).or_default();
+        match seen {
+            Seen::Relisting => {
+                *round += 1;
+                Vec::new()
+            }
+            Seen::Object(Glimpse { key, fingerprint, .. }) => {
+                let mark = Mark {
+                    fingerprint,
+                    shard,
+                    round: *round,
+                };
+                let before = self.objects.insert(key.clone(), mark);
+                if before.is_some_and(|b| b.fingerprint == fingerprint) {
+                    return Vec::new();
+                }
+                vec![News::Changed(key)]
+            }
+            Seen::Gone(Glimpse { key, .. }) => {
+                self.objects.remove(&key);
+                vec![News::Gone(key)]
+            }
+            Seen::Relisted => {
+                let round = *round;
+                self.objects
+                    .extract_if(|_, mark| mark.shard == shard && mark.round < round)
+                    .map(|(key, _)| News::Gone(key))
+                    .collect()
+            }
+        }
+    }
+
+    /// Whether there is such an object.
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        self.objects.contains_key(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("team", name)
+    }
+
+    fn glimpse(name: &str, fingerprint: u64) -> Glimpse {
+        Glimpse {
+            key: key(name),
+            fingerprint,
+            owner: None,
+        }
+    }
+
+    fn object(name: &str, fingerprint: u64) -> Seen {
+        Seen::Object(glimpse(name, fingerprint))
+    }
+
+    #[test]
+    fn only_what_matters_is_news() {
+        let mut known = Known::default();
+        assert_eq!(known.learn(0, object("a", 1)), [News::Changed(key("a"))]);
+        assert_eq!(known.learn(0, object("a", 1)), [], "a write of status");
+        assert_eq!(known.learn(0, object("a", 2)), [News::Changed(key("a"))]);
+        assert_eq!(
+            known.learn(0, Seen::Gone(glimpse("a", 2))),
+            [News::Gone(key("a"))]
+        );
+        assert_eq!(
+            known.learn(0, object("a", 2)),
+            [News::Changed(key("a"))],
+            "made again"
+        );
+    }
+
+    #[test]
+    fn what_a_new_listing_lacks_is_gone_but_only_in_its_own_shard() {
+        let mut known = Known::default();
+        for (shard, name) in [(0, "a"), (0, "b"), (1, "c")] {
+            known.learn(shard, Seen::Relisting);
+            known.learn(shard, object(name, 1));
+        }
+        assert_eq!(
+            known.learn(0, Seen::Relisted),
+            [News::Gone(key("a"))],
+            "told in the listing before"
+        );
+        known.learn(0, Seen::Relisting);
+        assert_eq!(known.learn(0, object("b", 1)), [], "told again, and unchanged");
+        assert_eq!(known.learn(0, Seen::Relisted), []);
+        assert!(known.contains(&key("b")) && known.contains(&key("c")) && !known.contains(&key("a")));
+    }
+}

@@ -1,0 +1,375 @@
+//! One controller's loop. It alone starts reconciles, and it never waits for one of them.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+    core::PartialObjectMeta,
+};
+use serde_json::json;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::Instrument as _;
+
+use super::{
+    Env, ReconcileError, Reconciler, Requeue,
+    known::{Known, News},
+};
+use crate::{
+    api::{FINALIZER, conditions::Reason},
+    runtime::{
+        kind::{Kind, ObjectKey, Watched},
+        metrics::ReconcileResult,
+        queue::WorkQueue,
+        references::ReferenceIndex,
+        watches::{Seen, Sighting},
+    },
+};
+
+/// How long reading one object may take.
+const READ_LIMIT: Duration = Duration::from_secs(30);
+/// After somebody else changed the object: soon.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The loop of one controller.
+pub struct Loop<R: Reconciler> {
+    worker: Arc<Worker<R>>,
+    sightings: mpsc::Receiver<Sighting>,
+    rings: mpsc::UnboundedReceiver<ObjectKey>,
+    owned: HashSet<Kind>,
+    known: Known,
+    queue: WorkQueue<ObjectKey>,
+    running: JoinSet<Done>,
+}
+
+/// A reconcile that ended.
+struct Done {
+    key: ObjectKey,
+    end: End,
+}
+
+/// How it ended.
+#[derive(Debug)]
+enum End {
+    Requeue(Requeue),
+    Failed(ReconcileError),
+    TimedOut,
+    Panicked,
+    Invalid,
+    Gone,
+}
+
+impl<R: Reconciler> Loop<R> {
+    pub fn new(
+        reconciler: R,
+        env: Env,
+        sightings: mpsc::Receiver<Sighting>,
+        rings: mpsc::UnboundedReceiver<ObjectKey>,
+    ) -> Self {
+        Self {
+            worker: Arc::new(Worker {
+                reconciler,
+                env,
+                references: ReferenceIndex::default(),
+            }),
+            sightings,
+            rings,
+            owned: HashSet::new(),
+            known: Known::default(),
+            queue: WorkQueue::default(),
+            running: JoinSet::new(),
+        }
+    }
+
+    pub fn owns(&mut self, kind: Kind) {
+        self.owned.insert(kind);
+    }
+
+    /// Runs until a shutdown is asked for and what was in flight then has ended or has run out of time.
+    pub async fn run(mut self) {
+        let shutdown = self.worker.env.shutdown.clone();
+        loop {
+            self.start_what_is_due();
+            self.gauge();
+            // Nothing to wait for by the clock while all places are taken.
+            let next = self
+                .queue
+                .next_due()
+                .filter(|_| self.running.len() < self.worker.env.concurrency);
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => break,
+                Some(done) = self.running.join_next() => self.finished(done),
+                Some(sighting) = self.sightings.recv() => self.sighted(sighting),
+                Some(key) = self.rings.recv() => self.wake(key),
+                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
+            }
+        }
+        self.drain(shutdown.grace()).await;
+    }
+
+    fn start_what_is_due(&mut self) {
+        while self.running.len() < self.worker.env.concurrency {
+            let Some(key) = self.queue.take(Instant::now()) else {
+                return;
+            };
+            let span = tracing::info_span!("reconcile", kind = %R::Kind::KIND, object = %key);
+            self.running
+                .spawn(self.worker.clone().reconcile(key).instrument(span));
+        }
+    }
+
+    fn gauge(&self) {
+        let env = &self.worker.env;
+        env.metrics.queue(
+            R::Kind::KIND,
+            self.queue.len(),
+            self.running.len(),
+            env.backoffs.waiting(R::Kind::KIND),
+        );
+    }
+
+    /// Wakes `key`, with a clean slate: something changed.
+    fn wake(&mut self, key: ObjectKey) {
+        if self.known.contains(&key) {
+            self.worker.env.backoffs.reset(R::Kind::KIND, &key);
+            self.queue.push(key, Instant::now());
+        }
+    }
+
+    fn sighted(&mut self, sighting: Sighting) {
+        if sighting.kind != R::Kind::KIND {
+            return self.related(sighting);
+        }
+        for news in self.known.learn(sighting.shard, sighting.what) {
+            match news {
+                News::Changed(key) => self.wake(key),
+                News::Gone(key) => {
+                    self.queue.forget(&key);
+                    self.worker.forget(&key);
+                }
+            }
+        }
+    }
+
+    fn related(&mut self, sighting: Sighting) {
+        let (Seen::Object(glimpse) | Seen::Gone(glimpse)) = sighting.what else {
+            return;
+        };
+        for referrer in self.worker.references.referrers(sighting.kind, &glimpse.key) {
+            self.wake(referrer);
+        }
+        if let Some((_, name)) = glimpse
+            .owner
+            .filter(|(kind, _)| self.owned.contains(&sighting.kind) && kind == R::Kind::KIND.as_str())
+        {
+            self.wake(ObjectKey::new(glimpse.key.namespace, name));
+        }
+    }
+
+    fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        // A panic is caught inside the task, and nothing aborts one before the drain.
+        let Ok(Done { key, end }) = done else { return };
+        self.queue.done(&key);
+        let env = &self.worker.env;
+        let backoff = |at_least: Duration| env.backoffs.fail(R::Kind::KIND, &key).max(at_least);
+        let pause = match &end {
+            End::Requeue(Requeue::OnChange) | End::Invalid | End::Gone => None,
+            End::Requeue(Requeue::After(pause)) => Some(*pause),
+            End::Requeue(Requeue::Backoff { at_least }) => Some(backoff(at_least.unwrap_or_default())),
+            End::Failed(error) if error.is_conflict() => Some(CONFLICT_PAUSE),
+            End::Failed(_) | End::TimedOut | End::Panicked => Some(backoff(Duration::ZERO)),
+        };
+        match &end {
+            End::Failed(error) if error.is_conflict() => {
+                tracing::debug!(kind = %R::Kind::KIND, object = %key, "{error}; trying again");
+            }
+            End::Failed(error) => {
+                tracing::warn!(kind = %R::Kind::KIND, object = %key, retry_in = ?pause, "reconcile failed: {error}");
+            }
+            End::TimedOut => {
+                tracing::error!(kind = %R::Kind::KIND, object = %key, limit = ?R::TIME_LIMIT, "reconcile took too long");
+            }
+            End::Panicked => {
+                tracing::error!(kind = %R::Kind::KIND, object = %key, "reconcile panicked: please report this defect");
+            }
+            End::Requeue(Requeue::Backoff { .. }) => {}
+            End::Requeue(_) | End::Invalid | End::Gone => env.backoffs.reset(R::Kind::KIND, &key),
+        }
+        if let Some(at) = pause.and_then(|pause| Instant::now().checked_add(pause))
+            && self.known.contains(&key)
+        {
+            self.queue.push(key, at);
+        }
+    }
+
+    async fn drain(mut self, grace: Duration) {
+        let in_flight = self.running.len();
+        if in_flight == 0 {
+            return;
+        }
+        tracing::info!(kind = %R::Kind::KIND, in_flight, "waiting for reconciles");
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if timeout(grace, all).await.is_err() {
+            tracing::warn!(kind = %R::Kind::KIND, left = self.running.len(), "leaving reconciles unfinished");
+        }
+    }
+}
+
+/// What a single reconcile needs.
+struct Worker<R: Reconciler> {
+    reconciler: R,
+    env: Env,
+    references: ReferenceIndex,
+}
+
+/// An object as it was read.
+enum Read<K> {
+    Good(K),
+    Bad {
+        meta: Box<PartialObjectMeta<K>>,
+        why: String,
+    },
+    Gone,
+}
+
+impl<R: Reconciler> Worker<R> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Done {
+        let started = Instant::now();
+        let work = AssertUnwindSafe(self.work(&key)).catch_unwind();
+        let end = match timeout(R::TIME_LIMIT, work).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(_)) => End::Panicked,
+            Err(_) => End::TimedOut,
+        };
+        let result = match &end {
+            End::Requeue(Requeue::Backoff { .. }) => ReconcileResult::Waiting,
+            End::Requeue(_) => ReconcileResult::Ok,
+            End::Failed(error) if error.is_conflict() => ReconcileResult::Conflict,
+            End::Failed(_) => ReconcileResult::Error,
+            End::TimedOut => ReconcileResult::TimedOut,
+            End::Panicked => ReconcileResult::Panic,
+            End::Invalid => ReconcileResult::Invalid,
+            End::Gone => ReconcileResult::Gone,
+        };
+        self.env
+            .metrics
+            .reconciled(R::Kind::KIND, result, started.elapsed());
+        Done { key, end }
+    }
+
+    async fn work(&self, key: &ObjectKey) -> End {
+        let object = match self.read(key).await {
+            Ok(Read::Good(object)) => object,
+            Ok(Read::Gone) => {
+                self.forget(key);
+                return End::Gone;
+            }
+            Ok(Read::Bad { meta, why }) => {
+                self.references.forget(key);
+                return match self.report_invalid(&meta, &why).await {
+                    Ok(()) => End::Invalid,
+                    Err(error) => End::Failed(error),
+                };
+            }
+            Err(error) => return End::Failed(error),
+        };
+        // Before the reconcile reads what is referred to: a change after that read then finds its way here.
+        self.references.set(key, self.reconciler.references(&object));
+        match self.reconciler.reconcile(Arc::new(object)).await {
+            Ok(requeue) => End::Requeue(requeue),
+            Err(error) => End::Failed(error),
+        }
+    }
+
+    async fn read(&self, key: &ObjectKey) -> Result<Read<R::Kind>, ReconcileError> {
+        let url = R::Kind::url_path(&(), Some(&key.namespace));
+        let request = kube::core::Request::new(url)
+            .get(&key.name, &kube::api::GetParams::default())
+            .map_err(|e| ReconcileError::Other(format!("read {} {key}: {e}", R::Kind::KIND)))?;
+        let text = match timeout(READ_LIMIT, self.env.client.request_text(request)).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(Read::Gone),
+            Ok(Err(error)) => {
+                return Err(ReconcileError::api(format!("read {} {key}", R::Kind::KIND))(
+                    error,
+                ));
+            }
+            Err(_) => {
+                return Err(ReconcileError::Other(format!(
+                    "read {} {key}: the API server did not answer within {READ_LIMIT:?}",
+                    R::Kind::KIND
+                )));
+            }
+        };
+        parse(&text).map_err(|why| ReconcileError::Other(format!("read {} {key}: {why}", R::Kind::KIND)))
+    }
+
+    /// Tells people about an object that does not parse. One that is being deleted is let go, since nobody else would.
+    async fn report_invalid(
+        &self,
+        meta: &PartialObjectMeta<R::Kind>,
+        why: &str,
+    ) -> Result<(), ReconcileError> {
+        let key = ObjectKey::of(meta);
+        tracing::warn!(kind = %R::Kind::KIND, object = %key, "stored object cannot be read: {why}");
+        let deleting = meta.metadata.deletion_timestamp.is_some();
+        let advice = if deleting {
+            "it is deleted without a clean-up"
+        } else {
+            "correct it or delete it"
+        };
+        self.env
+            .announcer
+            .warning(
+                meta,
+                Reason::InvalidSpec,
+                format!("this stored object cannot be read ({why}): {advice}"),
+            )
+            .await;
+        let finalizers = meta.metadata.finalizers.clone().unwrap_or_default();
+        if !deleting || !finalizers.iter().any(|f| f == FINALIZER) {
+            return Ok(());
+        }
+        let left: Vec<_> = finalizers.into_iter().filter(|f| f != FINALIZER).collect();
+        let patch = Patch::Merge(json!({"metadata": {
+            "finalizers": left,
+            "resourceVersion": meta.metadata.resource_version,
+        }}));
+        let api: Api<PartialObjectMeta<R::Kind>> = Api::namespaced(self.env.client.clone(), &key.namespace);
+        match api
+            .patch_metadata(&key.name, &PatchParams::default(), &patch)
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other
+                .map(|_| ())
+                .map_err(ReconcileError::api(format!("let go {} {key}", R::Kind::KIND))),
+        }
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        self.references.forget(key);
+        self.env.backoffs.reset(R::Kind::KIND, key);
+        self.reconciler.gone(key);
+    }
+}
+
+fn parse<K: Watched>(text: &str) -> Result<Read<K>, String> {
+    match serde_json::from_str::<K>(text) {
+        Ok(object) => Ok(Read::Good(object)),
+        Err(why) => {
+            let meta =
+                serde_json::from_str(text).map_err(|e| format!("not even its metadata parses: {e}"))?;
+            Ok(Read::Bad {
+                meta: Box::new(meta),
+                why: why.to_string(),
+            })
+        }
+    }
+}

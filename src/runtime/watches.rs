@@ -1,0 +1,394 @@
+//! The watches: one per kind and namespace, shared by all controllers, metadata only. What they see is cut down to a
+//! [`Sighting`] at once, so that nothing of an object stays in memory but its name and one number.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Client,
+    core::PartialObjectMeta,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    health::Readiness,
+    kind::{Kind, ObjectKey, Watched},
+    metrics::Metrics,
+};
+use crate::api::GROUP;
+
+/// Which namespaces are watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WatchScope {
+    /// All.
+    #[default]
+    All,
+    /// These; each has watches of its own, so that no right on the whole cluster is needed.
+    Namespaces(Vec<String>),
+}
+
+impl WatchScope {
+    /// The namespaces; `None` stands for all.
+    fn shards(&self) -> Vec<Option<String>> {
+        match self {
+            Self::All => vec![None],
+            Self::Namespaces(names) => {
+                let mut names = names.clone();
+                names.sort();
+                names.dedup();
+                names.into_iter().map(Some).collect()
+            }
+        }
+    }
+}
+
+/// What a watch saw of which kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The kind.
+    pub kind: Kind,
+    /// Which of the kind's watches (one per namespace) saw it.
+    pub shard: usize,
+    /// What.
+    pub what: Seen,
+}
+
+/// What a watch saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All objects are told again from here on.
+    Relisting,
+    /// An object is new, changed or told again.
+    Object(Glimpse),
+    /// All were told again: what was not, is gone.
+    Relisted,
+    /// An object is gone.
+    Gone(Glimpse),
+}
+
+/// What is kept of an object's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Which object.
+    pub key: ObjectKey,
+    /// Changes with what a controller acts on: see [`fingerprint`].
+    pub fingerprint: u64,
+    /// Kind and name of its controller, where that is one of ours.
+    pub owner: Option<(String, String)>,
+}
+
+impl Glimpse {
+    fn of(meta: &ObjectMeta) -> Self {
+        let owner = meta.owner_references.iter().flatten().find(|o| {
+            o.controller == Some(true) && o.api_version.split_once('/').is_some_and(|(g, _)| g == GROUP)
+        });
+        Self {
+            key: ObjectKey::new(
+                meta.namespace.clone().unwrap_or_default(),
+                meta.name.clone().unwrap_or_default(),
+            ),
+            fingerprint: fingerprint(meta),
+            owner: owner.map(|o| (o.kind.clone(), o.name.clone())),
+        }
+    }
+}
+
+/// A number that changes with what a controller acts on: identity, spec (by its generation), deletion, finalizers and
+/// our annotations; not with status, labels or other people's annotations.
+pub fn fingerprint(meta: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    meta.uid.hash(&mut hasher);
+    meta.generation.hash(&mut hasher);
+    meta.deletion_timestamp.is_some().hash(&mut hasher);
+    meta.finalizers.hash(&mut hasher);
+    for (key, value) in meta.annotations.iter().flatten() {
+        if key.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP) {
+            (key, value).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// How many sightings may wait for a controller. A watch waits when it is full; controllers never do slow things
+/// between two sightings.
+const CHANNEL: usize = 256;
+
+/// Where sightings go.
+pub type Subscriber = mpsc::Sender<Sighting>;
+
+/// A channel for sightings.
+pub fn channel() -> (Subscriber, mpsc::Receiver<Sighting>) {
+    mpsc::channel(CHANNEL)
+}
+
+/// All watches, before they run.
+pub struct Watches {
+    scope: WatchScope,
+    kinds: BTreeMap<Kind, KindWatch>,
+}
+
+struct KindWatch {
+    start: fn(Client, Vec<Option<String>>, Tellers) -> BoxFuture<'static, ()>,
+    subscribers: Vec<Subscriber>,
+}
+
+/// Whom a watch tells what.
+#[derive(Clone)]
+struct Tellers {
+    subscribers: Vec<Subscriber>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+impl Watches {
+    /// No watches yet.
+    pub fn new(scope: WatchScope) -> Self {
+        Self {
+            scope,
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// Tells `subscriber` of all objects of kind `K`.
+    pub fn subscribe<K: Watched>(&mut self, subscriber: Subscriber) {
+        let watch = self.kinds.entry(K::KIND).or_insert_with(|| KindWatch {
+            start: |client, shards, tellers| watch_kind::<K>(client, shards, tellers).boxed(),
+            subscribers: Vec::new(),
+        });
+        watch.subscribers.push(subscriber);
+    }
+
+    /// Watches until dropped. Never ends by itself: a watch that fails is begun again.
+    pub fn run(self, client: Client, readiness: Readiness, metrics: Arc<Metrics>) -> BoxFuture<'static, ()> {
+        let shards = self.scope.shards();
+        let watches = self.kinds.into_iter().map(|(kind, watch)| {
+            readiness.lacks(watch_name(kind), format!("{} are not listed yet", kind.plural()));
+            let tellers = Tellers {
+                subscribers: watch.subscribers,
+                readiness: readiness.clone(),
+                metrics: metrics.clone(),
+            };
+            (watch.start)(client.clone(), shards.clone(), tellers)
+        });
+        join_all(watches.collect::<Vec<_>>()).map(|_| ()).boxed()
+    }
+}
+
+fn watch_name(kind: Kind) -> String {
+    format!("watch {}", kind.plural())
+}
+
+async fn watch_kind<K: Watched>(client: Client, shards: Vec<Option<String>>, tellers: Tellers) {
+    let unlisted = std::sync::atomic::AtomicUsize::new(shards.len());
+    let unlisted = &unlisted;
+    let watches = shards.into_iter().enumerate().map(|(shard, namespace)| {
+        let (client, tellers) = (client.clone(), tellers.clone());
+        async move {
+            let mut listed = false;
+            loop {
+                watch_shard::<K>(&client, namespace.as_deref(), shard, &tellers, || {
+                    use std::sync::atomic::Ordering::SeqCst;
+                    let left = if listed {
+                        unlisted.load(SeqCst)
+                    } else {
+                        listed = true;
+                        unlisted.fetch_sub(1, SeqCst) - 1
+                    };
+                    if left == 0 {
+                        tellers.readiness.has(&watch_name(K::KIND));
+                    }
+                })
+                .await;
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
+        }
+    });
+    join_all(watches).await;
+}
+
+/// Before a watch is begun anew because its kind is not served or not allowed.
+const RESTART_PAUSE: Duration = Duration::from_secs(2);
+
+/// Watches one kind in one namespace. Returns where only a fresh start can help: the kind is not served any more, or
+/// may not be watched any more (the watcher itself would go on to ask for the same resource version).
+async fn watch_shard<K: Watched>(
+    client: &Client,
+    namespace: Option<&str>,
+    shard: usize,
+    tellers: &Tellers,
+    mut on_listed: impl FnMut(),
+) {
+    let api: Api<PartialObjectMeta<K>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        let what = match event {
+            Ok(watcher::Event::Init) => Seen::Relisting,
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+                Seen::Object(Glimpse::of(&object.metadata))
+            }
+            Ok(watcher::Event::Delete(object)) => Seen::Gone(Glimpse::of(&object.metadata)),
+            Ok(watcher::Event::InitDone) => Seen::Relisted,
+            Err(error) => {
+                tellers.metrics.watch_failed(K::KIND);
+                let (message, hopeless) = explain(K::KIND, namespace, &error);
+                tracing::warn!(kind = %K::KIND, "{message}");
+                if hopeless || matches!(error, watcher::Error::InitialListFailed(_)) {
+                    tellers.readiness.lacks(watch_name(K::KIND), message);
+                }
+                if hopeless {
+                    return;
+                }
+                continue;
+            }
+        };
+        let listed = what == Seen::Relisted;
+        let sighting = Sighting {
+            kind: K::KIND,
+            shard,
+            what,
+        };
+        for subscriber in &tellers.subscribers {
+            // A closed channel is a controller that has been stopped.
+            let _ = subscriber.send(sighting.clone()).await;
+        }
+        if listed {
+            on_listed();
+        }
+    }
+}
+
+/// What to say about a failed watch, and whether only a fresh start can help.
+fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> (String, bool) {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    let place = namespace.map_or_else(|| "in all namespaces".into(), |n| format!("in namespace {n}"));
+    let code = match error {
+        InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) => {
+            status.code
+        }
+        watcher::Error::WatchError(status) => status.code,
+        _ => 0,
+    };
+    let plural = kind.plural();
+    match code {
+        404 => (super::crds::not_installed(plural), true),
+        403 => (
+            format!("tenantry may not list and watch {plural} {place}: check its role"),
+            true,
+        ),
+        _ => (format!("cannot watch {plural} {place}: {error}"), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+
+    fn meta() -> ObjectMeta {
+        ObjectMeta {
+            name: Some("a".into()),
+            namespace: Some("team".into()),
+            uid: Some("1".into()),
+            generation: Some(1),
+            resource_version: Some("10".into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn annotated(key: &str, value: &str) -> ObjectMeta {
+        ObjectMeta {
+            annotations: Some([(key.to_owned(), value.to_owned())].into()),
+            ..meta()
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_follows_what_is_acted_on_and_nothing_else() {
+        let same = [
+            ObjectMeta {
+                resource_version: Some("11".into()),
+                ..meta()
+            },
+            ObjectMeta {
+                labels: Some([("a".to_owned(), "b".to_owned())].into()),
+                ..meta()
+            },
+            annotated("kubectl.kubernetes.io/last-applied-configuration", "{}"),
+            annotated("tenantry", "x"),
+        ];
+        for other in same {
+            assert_eq!(fingerprint(&meta()), fingerprint(&other), "{other:?}");
+        }
+        let changed = [
+            ObjectMeta {
+                generation: Some(2),
+                ..meta()
+            },
+            ObjectMeta {
+                uid: Some("2".into()),
+                ..meta()
+            },
+            ObjectMeta {
+                deletion_timestamp: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                    k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+                )),
+                ..meta()
+            },
+            ObjectMeta {
+                finalizers: Some(vec![crate::api::FINALIZER.into()]),
+                ..meta()
+            },
+            annotated(crate::api::RECONCILE_REQUESTED_AT, "1"),
+        ];
+        for other in changed {
+            assert_ne!(fingerprint(&meta()), fingerprint(&other), "{other:?}");
+        }
+        assert_ne!(
+            fingerprint(&annotated(crate::api::RERUN_REQUESTED_AT, "1")),
+            fingerprint(&annotated(crate::api::RERUN_REQUESTED_AT, "2"))
+        );
+    }
+
+    #[test]
+    fn only_a_controller_of_our_group_is_an_owner() {
+        let owned = |controller, api_version: &str| ObjectMeta {
+            owner_references: Some(vec![OwnerReference {
+                api_version: api_version.into(),
+                controller,
+                kind: "BuildRequest".into(),
+                name: "b".into(),
+                ..OwnerReference::default()
+            }]),
+            ..meta()
+        };
+        let owner = |meta: &ObjectMeta| Glimpse::of(meta).owner;
+        assert_eq!(
+            owner(&owned(Some(true), "tenantry.dev/v1alpha1")),
+            Some(("BuildRequest".into(), "b".into()))
+        );
+        assert_eq!(owner(&owned(None, "tenantry.dev/v1alpha1")), None);
+        assert_eq!(owner(&owned(Some(true), "apps/v1")), None);
+        assert_eq!(owner(&owned(Some(true), "tenantry.dev.evil.org/v1")), None);
+    }
+
+    #[test]
+    fn namespaces_are_watched_once_each() {
+        assert_eq!(WatchScope::All.shards(), [None]);
+        let scope = WatchScope::Namespaces(vec!["b".into(), "a".into(), "b".into()]);
+        assert_eq!(scope.shards(), [Some("a".to_owned()), Some("b".to_owned())]);
+    }
+}
