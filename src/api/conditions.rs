@@ -182,6 +182,8 @@ reasons! {
     VerifyPathMissing,
     /// The ConfigMap to write belongs to something else: choose another name.
     DestinationConflict,
+    /// This cluster's API server did not take what was to be stored; the message holds its words.
+    StorageUnavailable,
     /// No BuildRequest of that name in this namespace.
     SourceNotFound,
     /// The remote knows no such run.

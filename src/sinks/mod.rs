@@ -5,7 +5,13 @@
 //! `controllers`. What must never come in: the gateway, reconciling, conditions; a sink is given bytes and an owner, and
 //! says what stands in the way.
 
+pub mod config_map;
+#[cfg(test)]
+mod fake_api;
 pub mod log;
+
+pub use config_map::ConfigMaps;
+pub use log::{LogAssembly, LogImage, StoredLog, store_log};
 
 use std::fmt::Write as _;
 

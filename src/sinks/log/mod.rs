@@ -1,9 +1,10 @@
 //! A run's log, put together from pieces: how much there was, its digest, and as much of it as may be kept.
 //!
-//! Pure: bytes in, text out. Memory is bounded by the limit whatever the log's length: the first part is kept as it
+//! [`LogAssembly`] is pure: bytes in, text out. Memory is bounded by the limit whatever the log's length: the first part is kept as it
 //! comes, the last part in a ring. After a restart the whole log is read again from its start into a new [`LogAssembly`]
-//! and the result is the same.
+//! and the result is the same. [`store_log`] writes what it made into ConfigMaps.
 
+mod config_maps;
 mod tail;
 mod text;
 
@@ -11,6 +12,7 @@ use std::{collections::VecDeque, fmt};
 
 use sha2::{Digest, Sha256};
 
+pub use config_maps::{LOG_KEY, PART, StoredLog, store_log};
 pub use tail::{MAX_LINE, MAX_LINES, plain};
 pub use text::Normaliser;
 
@@ -176,7 +178,12 @@ impl Kept {
         }
         let head = &self.head[..end_of_head(&self.head)];
         let room = self.limit - head.len() - MARK_ROOM;
-        let ring: Vec<u8> = self.ring.iter().copied().skip(self.ring.len() - room).collect();
+        let ring: Vec<u8> = self
+            .ring
+            .iter()
+            .copied()
+            .skip(self.ring.len().saturating_sub(room))
+            .collect();
         let tail = &ring[start_of_tail(&ring)..];
 
         let omitted_bytes = self.bytes - (head.len() + tail.len()) as u64;
@@ -200,7 +207,7 @@ impl Kept {
 }
 
 fn line_ends(text: &[u8]) -> u64 {
-    text.iter().filter(|b| **b == b'\n').count() as u64
+    text.iter().map(|b| u64::from(*b == b'\n')).sum()
 }
 
 /// Where to end the head: after its last line end, or, where lines are very long, on a character.

@@ -17,7 +17,7 @@ fn sha256(text: &str) -> String {
 
 /// A log whose lines can be told apart.
 fn numbered(lines: usize) -> String {
-    (0..lines).map(|n| format!("line {n:06}\n")).collect()
+    (0..lines).fold(String::new(), |text, n| text + &format!("line {n:06}\n"))
 }
 
 #[test]
