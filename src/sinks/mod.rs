@@ -8,7 +8,9 @@
 pub mod config_map;
 #[cfg(test)]
 mod fake_api;
+pub mod keys;
 pub mod log;
+pub mod selection;
 
 pub use config_map::ConfigMaps;
 pub use log::{LogAssembly, LogImage, StoredLog, store_log};
