@@ -64,3 +64,72 @@ impl Capabilities {
         }
     }
 }
+
+impl Known {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes { at: a }, Self::Yes { at: b }) => Self::Yes { at: a.max(b) },
+            (yes @ Self::Yes { .. }, _) | (_, yes @ Self::Yes { .. }) => yes,
+            (Self::No { at: a }, Self::No { at: b }) => Self::No { at: a.max(b) },
+            (no @ Self::No { .. }, _) | (_, no @ Self::No { .. }) => no,
+            (Self::Unknown, Self::Unknown) => Self::Unknown,
+        }
+    }
+}
+
+impl Capabilities {
+    pub(crate) fn or(self, other: &Self) -> Self {
+        Self {
+            create_runs: self.create_runs.or(other.create_runs),
+            watch_runs: self.watch_runs.or(other.watch_runs),
+            jenkins_proxy: self.jenkins_proxy.or(other.jenkins_proxy),
+        }
+    }
+
+    pub(crate) fn set(&mut self, capability: Capability, granted: bool, at: Timestamp) {
+        let known = match capability {
+            Capability::CreateRuns => &mut self.create_runs,
+            Capability::WatchRuns => &mut self.watch_runs,
+            Capability::JenkinsProxy => &mut self.jenkins_proxy,
+        };
+        *known = if granted {
+            Known::Yes { at }
+        } else {
+            Known::No { at }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_tried_again_after_an_hour() {
+        for (known, now, want) in [
+            (Known::Unknown, 0, true),
+            (Known::Yes { at: at(0) }, 1_000_000, true),
+            (Known::No { at: at(0) }, 3599, false),
+            (Known::No { at: at(0) }, 3600, true),
+        ] {
+            assert_eq!(known.worth_trying(at(now)), want, "{known:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn over_all_projects_yes_wins_and_no_beats_unknown() {
+        let mut here = Capabilities::default();
+        here.set(Capability::CreateRuns, false, at(1));
+        here.set(Capability::WatchRuns, false, at(1));
+        let mut there = Capabilities::default();
+        there.set(Capability::CreateRuns, true, at(2));
+        let all = here.or(&there);
+        assert_eq!(all.create_runs, Known::Yes { at: at(2) });
+        assert_eq!(all.watch_runs, Known::No { at: at(1) });
+        assert_eq!(all.jenkins_proxy, Known::Unknown);
+    }
+}

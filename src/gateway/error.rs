@@ -214,7 +214,6 @@ struct Inner {
     remote: Option<String>,
     retry_after: Option<Duration>,
     ambiguous: bool,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// What a request is about: enough for a message, nothing secret.
@@ -237,7 +236,6 @@ impl GatewayError {
             remote: None,
             retry_after: None,
             ambiguous: false,
-            source: None,
         }))
     }
 
@@ -249,7 +247,6 @@ impl GatewayError {
             remote: Some(why.into()),
             retry_after: None,
             ambiguous: false,
-            source: None,
         }))
     }
 
@@ -275,12 +272,7 @@ impl GatewayError {
         self
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
-        self
-    }
-
-    /// The same refusal for another caller (single flight): everything but the source.
+    /// The same refusal, for another caller (single flight).
     pub(crate) fn share(&self) -> Self {
         Self(Box::new(Inner {
             kind: self.0.kind,
@@ -289,7 +281,6 @@ impl GatewayError {
             remote: self.0.remote.clone(),
             retry_after: self.0.retry_after,
             ambiguous: self.0.ambiguous,
-            source: None,
         }))
     }
 
@@ -352,11 +343,8 @@ impl fmt::Debug for GatewayError {
     }
 }
 
-impl std::error::Error for GatewayError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|e| &**e as _)
-    }
-}
+// No source: what happened is in the message, and a parser's or client's own text may quote what we keep to ourselves.
+impl std::error::Error for GatewayError {}
 
 /// Longest remote sentence kept, in characters.
 const REMOTE_MAX: usize = 400;

@@ -2,10 +2,20 @@
 //!
 //! An empty answer is never the end of a log (finding F-H): the end is what [`LogEnd`] says, and only Jenkins itself
 //! can say `Complete`. Text comes with LF line ends.
-use bytes::Bytes;
+
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::{client::ProjectScope, error::Result, names::RunRef};
+use super::{
+    capabilities::Capability,
+    client::ProjectScope,
+    error::{ErrorKind, GatewayError, Result},
+    names::RunRef,
+    route::{Limit, Request, proxy_path, run_path},
+    telemetry::RouteClass,
+    transport::{Answer, Body},
+    wire::{answer::proxied, refusal::Reply},
+};
 
 /// How far a log was read. Start with the default; keep what [`LogStream::finish`] gives. The same cursor works on
 /// every rung, so falling to a lower one neither loses nor repeats text.
@@ -16,9 +26,6 @@ pub struct LogCursor {
     pub(crate) delivered: u64,
     /// Offset in Jenkins' own file, where a rung told it.
     pub(crate) offset: Option<u64>,
-    /// The text so far ended in a CR that may belong to a line end.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) pending_cr: bool,
 }
 
 impl LogCursor {
@@ -62,35 +69,276 @@ pub struct LogChunk {
 }
 
 /// New text of a log, piece by piece, whatever its size. Take pieces until None, then [`finish`](Self::finish).
-pub struct LogStream {}
+pub struct LogStream {
+    body: Body,
+    rung: LogRung,
+    /// Text to pass over, because it was handed out before.
+    skip: u64,
+    lines: LineEnds,
+    cursor: LogCursor,
+    /// Offset to go on from, once this answer was read to its end.
+    next_offset: Option<u64>,
+    end: LogEnd,
+    over: bool,
+}
 
 impl LogStream {
     /// The next piece of new text; None at the end of this answer.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
-        todo!()
+        while !self.over {
+            let text = match self.body.next().await {
+                Ok(Some(piece)) => self.lines.push(&piece),
+                Ok(None) => {
+                    self.over = true;
+                    self.lines.flush()
+                }
+                Err(error) => {
+                    // What was handed out stays counted; the offset does not, so the next read goes by the count.
+                    self.over = true;
+                    self.cursor.offset = None;
+                    self.next_offset = None;
+                    self.end = LogEnd::Unknown;
+                    return Some(Err(error));
+                }
+            };
+            let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(text.len());
+            self.skip -= known as u64;
+            let fresh = text.slice(known..);
+            if !fresh.is_empty() {
+                self.cursor.delivered += fresh.len() as u64;
+                return Some(Ok(fresh));
+            }
+        }
+        None
     }
 
-    /// Where to go on, and what is known about the end. To be asked after the last piece.
+    /// Where to go on, and what is known about the end. Before the last piece was taken nothing is known about it, and
+    /// the cursor stands after the last piece taken.
     pub fn finish(self) -> (LogCursor, LogEnd) {
-        todo!()
+        let Self {
+            mut cursor,
+            next_offset,
+            end,
+            over,
+            skip,
+            ..
+        } = self;
+        if !over {
+            return (
+                LogCursor {
+                    offset: None,
+                    ..cursor
+                },
+                LogEnd::Unknown,
+            );
+        }
+        // Less text than we had before is a cut answer or another log; neither tells where it ends.
+        if skip > 0 {
+            return (
+                LogCursor {
+                    offset: None,
+                    ..cursor
+                },
+                LogEnd::Unknown,
+            );
+        }
+        cursor.offset = next_offset;
+        (cursor, end)
     }
 
     /// Which rung answered.
     pub fn rung(&self) -> LogRung {
-        todo!()
+        self.rung
+    }
+
+    /// Starts a stream from an answer of the raw proxy. X-Text-Size is where to go on, X-More-Data whether Jenkins is
+    /// still writing (contract §5.6).
+    fn progressive(answer: Answer, cursor: &LogCursor, start: u64) -> Self {
+        let (_, headers, body) = answer.into_parts();
+        let size: Option<u64> = headers
+            .get("x-text-size")
+            .and_then(|v| v.to_str().ok()?.trim().parse().ok());
+        let more = headers
+            .get("x-more-data")
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"true"));
+        // A start beyond the end restarts at 0 (contract §5.6), as does a log that was replaced by a shorter one.
+        let resumed = start > 0 && size.is_some_and(|s| s >= start);
+        Self {
+            body,
+            rung: LogRung::Progressive,
+            skip: if resumed { 0 } else { cursor.delivered },
+            lines: LineEnds::default(),
+            cursor: cursor.clone(),
+            next_offset: size,
+            end: match (size, more) {
+                (_, true) => LogEnd::Growing,
+                (Some(_), false) => LogEnd::Complete,
+                (None, false) => LogEnd::Unknown,
+            },
+            over: false,
+        }
+    }
+
+    /// Starts a stream from the whole run log, which tells neither offset nor end (finding F-G).
+    fn whole(answer: Answer, cursor: &LogCursor) -> Self {
+        Self {
+            body: answer.into_body(),
+            rung: LogRung::Whole,
+            skip: cursor.delivered,
+            lines: LineEnds::default(),
+            cursor: cursor.clone(),
+            next_offset: None,
+            end: LogEnd::Unknown,
+            over: false,
+        }
     }
 }
 
 impl ProjectScope {
     /// What is new in a build's log since `cursor`, as a stream. `NotFound` for a queued build: it has no log yet.
     pub async fn open_log(&self, run: &RunRef, cursor: &LogCursor) -> Result<LogStream> {
-        let _ = (run, cursor);
-        todo!()
+        if self.may_try(Capability::JenkinsProxy) {
+            match self.open_progressive(run, cursor).await {
+                Err(error) if falls_to_next_rung(&error) => {}
+                result => return result,
+            }
+        }
+        let what = format!("read the log of build {run} of project {}", self.name);
+        // Without start=0 only the tail would come (contract §5.4).
+        let path = format!("{}/log", run_path(&self.name, run));
+        let request = Request::get(RouteClass::Log, path, what)
+            .query("start", "0")
+            .limit(Limit::Log);
+        let (answer, bearer) = self.scope.send(request).await?;
+        if !(200..300).contains(&answer.status) {
+            return Err(refused(answer, &bearer.access).await);
+        }
+        Ok(LogStream::whole(answer, cursor))
+    }
+
+    async fn open_progressive(&self, run: &RunRef, cursor: &LogCursor) -> Result<LogStream> {
+        let what = format!(
+            "read the log of build {run} of project {} from Jenkins",
+            self.name
+        );
+        let path = format!("{}/logText/progressiveText", proxy_path(&self.name, run));
+        let start = cursor.offset.unwrap_or(0);
+        let request = Request::get(RouteClass::LogProxy, path, what)
+            .query("start", start.to_string())
+            .limit(Limit::Log);
+        let opened = self.proxied(request).await;
+        self.learn(Capability::JenkinsProxy, &opened);
+        Ok(LogStream::progressive(opened?, cursor, start))
+    }
+
+    /// Sends a request through the raw Jenkins proxy and makes sure that Jenkins itself answered.
+    pub(crate) async fn proxied(&self, request: Request) -> Result<Answer> {
+        let (answer, bearer) = self.scope.send(request).await?;
+        if (200..300).contains(&answer.status) {
+            let subject = answer.subject().clone();
+            let reply = Reply {
+                subject: &subject,
+                status: answer.status,
+                headers: &answer.headers,
+                body: b"",
+            };
+            return proxied(&reply).map(|()| answer);
+        }
+        Err(refused(answer, &bearer.access).await)
     }
 
     /// [`open_log`](Self::open_log) read into memory; more than `max_bytes` of new text is an error (`TooLarge`).
     pub async fn log(&self, run: &RunRef, cursor: &LogCursor, max_bytes: usize) -> Result<LogChunk> {
-        let _ = (run, cursor, max_bytes);
-        todo!()
+        let mut stream = self.open_log(run, cursor).await?;
+        let mut text = BytesMut::new();
+        while let Some(piece) = stream.next().await {
+            text.extend_from_slice(&piece?);
+            if text.len() > max_bytes {
+                return Err(GatewayError::new(ErrorKind::TooLarge, stream.body.subject()));
+            }
+        }
+        let rung = stream.rung();
+        let (next, end) = stream.finish();
+        Ok(LogChunk {
+            text: text.freeze(),
+            next,
+            end,
+            rung,
+        })
+    }
+}
+
+/// The error of an answer that is none.
+pub(crate) async fn refused(answer: Answer, bearer: &secrecy::SecretString) -> GatewayError {
+    match answer.whole(&[bearer]).await {
+        Ok(whole) => match whole.reply().accept() {
+            Err(error) => error,
+            Ok(()) => GatewayError::new(ErrorKind::Garbled, &whole.subject),
+        },
+        Err(error) => error,
+    }
+}
+
+/// Whether the next lower rung may do what this one could not: it was refused, or is not there.
+pub(crate) fn falls_to_next_rung(error: &GatewayError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Forbidden | ErrorKind::RouteMissing | ErrorKind::BadRequestForm
+    )
+}
+
+/// Turns CR LF into LF, across pieces; a lone CR (a progress bar) stays.
+#[derive(Debug, Default)]
+struct LineEnds {
+    held: bool,
+}
+
+impl LineEnds {
+    fn push(&mut self, piece: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(piece.len() + 1);
+        for &byte in piece {
+            if std::mem::take(&mut self.held) && byte != b'\n' {
+                out.extend_from_slice(b"\r");
+            }
+            if byte == b'\r' {
+                self.held = true;
+            } else {
+                out.extend_from_slice(&[byte]);
+            }
+        }
+        out.freeze()
+    }
+
+    /// The end of an answer: what was held back was a lone CR after all.
+    fn flush(&mut self) -> Bytes {
+        if std::mem::take(&mut self.held) {
+            Bytes::from_static(b"\r")
+        } else {
+            Bytes::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalise(pieces: &[&[u8]]) -> Vec<u8> {
+        let mut lines = LineEnds::default();
+        let mut out: Vec<u8> = pieces.iter().flat_map(|p| lines.push(p)).collect();
+        out.extend(lines.flush());
+        out
+    }
+
+    #[test]
+    fn crlf_becomes_lf_wherever_the_text_is_cut() {
+        let text = b"a\r\nb\r\r\n\r50%\r100%\n\r\n\r";
+        let want = b"a\nb\r\n\r50%\r100%\n\n\r";
+        for cut in 0..=text.len() {
+            let (left, right) = text.split_at(cut);
+            assert_eq!(normalise(&[left, right]), want, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(normalise(&single), want);
     }
 }

@@ -29,6 +29,7 @@ pub use capabilities::{Capabilities, Capability, Known};
 pub use client::{Gateway, ProjectScope, Scope, SessionInfo};
 pub use config::{Credentials, GatewayConfig, Kubeconfig, Limits, SessionPolicy, TimeLimits, TlsOptions};
 pub use error::{ErrorClass, ErrorKind, GatewayError, Result};
+pub use kube_bridge::RunEvent;
 pub use log::{LogChunk, LogCursor, LogEnd, LogRung, LogStream};
 pub use names::{BadName, EncodedBranch, GitBranch, ProjectName, RunId, RunRef};
 pub use projects::{ProjectDiagnosis, ResolveError, resolve_project};

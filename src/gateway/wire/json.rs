@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use crate::gateway::error::{ErrorKind, GatewayError, Result, Subject};
+use super::refusal::Reply;
+use crate::gateway::error::{ErrorKind, GatewayError, Result};
 
 /// `{"items": [...], "totalItems": n}`; items may be null (contract §3.1).
 #[derive(Debug, Deserialize)]
@@ -67,19 +68,28 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
         .or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
 }
 
-/// Reads a body as `T`; a body that is not that is [`ErrorKind::Garbled`], and ambiguous after a write, because a
-/// success was reported.
-pub(crate) fn read<T: DeserializeOwned>(subject: &Subject, status: u16, body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|e| garbled(subject, status, body).with_source(e))
+/// Reads a body as `T`; a body that is not that is [`ErrorKind::Garbled`].
+pub(crate) fn read<T: DeserializeOwned>(reply: &Reply<'_>) -> Result<T> {
+    serde_json::from_slice(reply.body).map_err(|_| garbled(reply))
 }
 
-/// The error for a success whose body is not what the route gives.
-pub(crate) fn garbled(subject: &Subject, status: u16, body: &[u8]) -> GatewayError {
-    let head = String::from_utf8_lossy(&body[..body.len().min(200)]);
-    GatewayError::new(ErrorKind::Garbled, subject)
-        .with_status(status)
-        .with_remote(&head)
-        .with_ambiguous(subject.write)
+/// The error for a success whose body is not what the route gives; ambiguous after a write, since it was a success.
+/// JSON is never quoted, nor is what the parser says about it: it may hold tokens or parameter values.
+pub(crate) fn garbled(reply: &Reply<'_>) -> GatewayError {
+    let head = String::from_utf8_lossy(&reply.body[..reply.body.len().min(200)]);
+    let head = head.trim_start();
+    let shown = match head.chars().next() {
+        None => "an empty body".into(),
+        Some('{' | '[' | '"') => format!(
+            "JSON of {} bytes that is cut or of another shape",
+            reply.body.len()
+        ),
+        Some(_) => format!("a body that begins with {head}"),
+    };
+    GatewayError::new(ErrorKind::Garbled, reply.subject)
+        .with_status(reply.status)
+        .with_remote(&shown)
+        .with_ambiguous(reply.subject.write)
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::json::{Envelope, Metadata, garbled, lenient_time, null_is_default, read};
+use super::{
+    json::{Envelope, Metadata, garbled, lenient_time, null_is_default, read},
+    refusal::Reply,
+};
 use crate::gateway::{
-    error::{Result, Subject},
+    error::Result,
     names::{EncodedBranch, RunId, RunRef},
 };
 
@@ -124,7 +127,7 @@ pub enum JenkinsState {
 }
 
 /// Blue Ocean's result of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum JenkinsResult {
     /// All well.
@@ -138,6 +141,7 @@ pub enum JenkinsResult {
     /// Was not built.
     NotBuilt,
     /// Not decided, or anything else.
+    #[default]
     Unknown,
 }
 
@@ -218,9 +222,45 @@ pub struct Page<T> {
 }
 
 impl Run {
-    /// Where the run is in its life.
+    /// Where the run is in its life. The status annotation and the phase are two writes (finding F-P): the annotation
+    /// is the newer one, but only `completed` is the end.
     pub fn progress(&self) -> RunProgress {
-        todo!()
+        use JenkinsState as S;
+        use RunProgress as P;
+        let state = self.jenkins.as_ref().map(|j| &j.state).or(self.state.as_ref());
+        if self.completed.is_some() {
+            return P::Finished(self.outcome_at_end());
+        }
+        if self.orphan {
+            return P::Finished(Some(BuildOutcome::Indeterminate));
+        }
+        if state == Some(&S::Skipped) {
+            return P::Finished(Some(BuildOutcome::Skipped)); // completionTime is never written (contract §7)
+        }
+        match (self.phase, state) {
+            (RunPhase::None, None) if self.run_id.is_none() => P::Submitted,
+            (RunPhase::None, None) => P::Triggered,
+            (RunPhase::Cancelled, _) => P::Finished(Some(BuildOutcome::Aborted)),
+            (_, Some(S::Queued)) => P::Queued,
+            (_, Some(S::Paused)) | (RunPhase::Pending, None) => P::Paused,
+            // FINISHED without completionTime: the end is being written.
+            (_, Some(S::Running | S::Finished))
+            | (RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed, None) => P::Running,
+            (_, Some(S::Skipped | S::NotBuilt | S::Other(_))) | (RunPhase::Unknown, None) => P::Undecided,
+        }
+    }
+
+    fn outcome_at_end(&self) -> Option<BuildOutcome> {
+        if let Some(outcome) = self.jenkins.as_ref().and_then(JenkinsRun::outcome) {
+            return Some(outcome);
+        }
+        match self.phase {
+            RunPhase::Succeeded => Some(BuildOutcome::Success),
+            RunPhase::Unknown => Some(BuildOutcome::Indeterminate),
+            RunPhase::Cancelled => Some(BuildOutcome::Aborted),
+            // Failure, unstable and aborted look alike here; only the annotation tells (contract §8.8).
+            _ => None,
+        }
     }
 
     /// Where Jenkins keeps its build; None before it was triggered.
@@ -244,7 +284,17 @@ impl Run {
 impl JenkinsRun {
     /// The outcome, when it is over.
     pub fn outcome(&self) -> Option<BuildOutcome> {
-        todo!()
+        match (&self.state, &self.result) {
+            (JenkinsState::Skipped, _) => Some(BuildOutcome::Skipped),
+            (JenkinsState::Finished, result) => Some(match result {
+                JenkinsResult::Success => BuildOutcome::Success,
+                JenkinsResult::Unstable => BuildOutcome::Unstable,
+                JenkinsResult::Failure => BuildOutcome::Failure,
+                JenkinsResult::Aborted => BuildOutcome::Aborted,
+                JenkinsResult::NotBuilt | JenkinsResult::Unknown => BuildOutcome::Indeterminate,
+            }),
+            _ => None,
+        }
     }
 }
 
@@ -302,3 +352,249 @@ impl From<JenkinsResult> for String {
         .into()
     }
 }
+
+impl RunPhase {
+    fn read(text: &str) -> Self {
+        match text {
+            "" => Self::None,
+            "Pending" => Self::Pending,
+            "Running" => Self::Running,
+            "Succeeded" => Self::Succeeded,
+            "Failed" => Self::Failed,
+            "Cancelled" => Self::Cancelled,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Object {
+    metadata: Metadata,
+    #[serde(default, deserialize_with = "null_is_default")]
+    spec: Spec,
+    #[serde(default, deserialize_with = "null_is_default")]
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    #[serde(deserialize_with = "null_is_default")]
+    pipeline_ref: PipelineRef,
+    #[serde(deserialize_with = "null_is_default")]
+    parameters: Vec<Parameter>,
+    scm: Option<Scm>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PipelineRef {
+    #[serde(deserialize_with = "null_is_default")]
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Scm {
+    #[serde(deserialize_with = "null_is_default")]
+    ref_name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    #[serde(deserialize_with = "null_is_default")]
+    phase: String,
+    #[serde(deserialize_with = "lenient_time")]
+    start_time: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient_time")]
+    completion_time: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient_time")]
+    update_time: Option<Timestamp>,
+    #[serde(deserialize_with = "null_is_default")]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition {
+    #[serde(deserialize_with = "null_is_default")]
+    reason: String,
+    #[serde(deserialize_with = "lenient_time")]
+    last_probe_time: Option<Timestamp>,
+}
+
+/// Reads one run, from kapis or `/apis`.
+pub fn run(reply: &Reply<'_>) -> Result<Run> {
+    reply.accept()?;
+    let run = run_of(read(reply)?);
+    if run.name.is_empty() {
+        Err(garbled(reply))
+    } else {
+        Ok(run)
+    }
+}
+
+/// Reads a list of runs: the kapis envelope, or a Kubernetes list.
+pub fn runs(reply: &Reply<'_>) -> Result<Page<Run>> {
+    reply.accept()?;
+    let list: Envelope<Object> = read(reply)?;
+    let items: Vec<Run> = list.items.into_iter().map(run_of).collect();
+    Ok(Page {
+        total: list.total_items.max(items.len() as u64),
+        items,
+    })
+}
+
+/// Reads a run out of a JSON object, e.g. one that a watch gave.
+pub fn run_from_value(object: serde_json::Value) -> std::result::Result<Run, serde_json::Error> {
+    Ok(run_of(serde_json::from_value(object)?))
+}
+
+fn run_of(object: Object) -> Run {
+    let Object {
+        metadata: mut meta,
+        spec,
+        status,
+    } = object;
+    let jenkins = meta
+        .annotations
+        .remove(RUN_STATUS)
+        .and_then(|text| serde_json::from_str(&text).ok());
+    meta.annotations.remove(RUN_STAGES);
+    let newest = status.conditions.into_iter().max_by_key(|c| c.last_probe_time);
+    Run {
+        pipeline: meta
+            .labels
+            .get(PIPELINE)
+            .cloned()
+            .unwrap_or(spec.pipeline_ref.name),
+        branch: spec
+            .scm
+            .map(|s| s.ref_name)
+            .filter(|r| !r.is_empty())
+            .map(EncodedBranch::from_remote),
+        run_id: meta
+            .annotations
+            .get(RUN_ID)
+            .and_then(|id| RunId::new(id.as_str()).ok()),
+        creator: meta.annotations.get(CREATOR).filter(|c| !c.is_empty()).cloned(),
+        orphan: meta.labels.get(ORPHAN).is_some_and(|v| v == "true"),
+        parameters: spec.parameters,
+        phase: RunPhase::read(&status.phase),
+        started: status.start_time,
+        completed: status.completion_time,
+        updated: status.update_time,
+        state: newest
+            .map(|c| c.reason)
+            .filter(|r| !r.is_empty())
+            .map(JenkinsState::from),
+        jenkins: jenkins.map(jenkins_of),
+        name: meta.name,
+        uid: meta.uid,
+        resource_version: meta.resource_version,
+        created: meta.creation_timestamp,
+        deleting: meta.deletion_timestamp.is_some(),
+        annotations: meta.annotations,
+        labels: meta.labels,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Build {
+    #[serde(default, deserialize_with = "null_is_default")]
+    id: String,
+    state: JenkinsState,
+    #[serde(default, deserialize_with = "null_is_default")]
+    result: JenkinsResult,
+    #[serde(default, rename = "enQueueTime", deserialize_with = "lenient_time")]
+    queued: Option<Timestamp>,
+    #[serde(default, deserialize_with = "lenient_time")]
+    start_time: Option<Timestamp>,
+    #[serde(default, deserialize_with = "lenient_time")]
+    end_time: Option<Timestamp>,
+    duration_in_millis: Option<i64>,
+    estimated_duration_in_millis: Option<i64>,
+    commit_id: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    causes: Vec<Cause>,
+    cause_of_blockage: Option<String>,
+    artifacts_zip_file: Option<String>,
+    run_summary: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cause {
+    #[serde(default, deserialize_with = "null_is_default")]
+    short_description: String,
+}
+
+/// Reads a build as v1alpha2 gives it: GET run, stop.
+pub fn jenkins_run(reply: &Reply<'_>) -> Result<JenkinsRun> {
+    reply.accept()?;
+    read(reply).map(jenkins_of)
+}
+
+fn jenkins_of(build: Build) -> JenkinsRun {
+    let text = |t: Option<String>| t.filter(|t| !t.is_empty());
+    let millis = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+    JenkinsRun {
+        id: RunId::new(build.id).ok(),
+        state: build.state,
+        result: build.result,
+        queued: build.queued,
+        started: build.start_time,
+        ended: build.end_time,
+        duration_ms: millis(build.duration_in_millis),
+        estimated_ms: millis(build.estimated_duration_in_millis),
+        commit: text(build.commit_id),
+        causes: build
+            .causes
+            .into_iter()
+            .map(|c| c.short_description)
+            .filter(|c| !c.is_empty())
+            .collect(),
+        blocked: text(build.cause_of_blockage),
+        has_artifacts: text(build.artifacts_zip_file).is_some(),
+        summary: text(build.run_summary).filter(|s| s != "?"),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(default, deserialize_with = "null_is_default")]
+    reason: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    message: String,
+    #[serde(default, deserialize_with = "lenient_time")]
+    last_timestamp: Option<Timestamp>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    involved_object: Involved,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Involved {
+    #[serde(deserialize_with = "null_is_default")]
+    uid: String,
+}
+
+/// Reads an Event list for the newest `TriggerFailed` of the run with this UID.
+pub fn trigger_failure(reply: &Reply<'_>, uid: &str) -> Result<Option<String>> {
+    reply.accept()?;
+    let list: Envelope<Event> = read(reply)?;
+    let mine = list
+        .items
+        .into_iter()
+        .filter(|e| e.reason == "TriggerFailed" && e.involved_object.uid == uid);
+    Ok(mine
+        .max_by_key(|e| e.last_timestamp)
+        .map(|e| crate::gateway::error::clean(&e.message)))
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

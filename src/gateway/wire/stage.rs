@@ -1,8 +1,15 @@
 //! Stages and steps of a run, and the inputs it waits for (contract §6.1, finding F-L).
-use jiff::Timestamp;
 
-use super::run::{JenkinsResult, JenkinsState};
-use crate::gateway::wire::pipeline::DeclaredParameter;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{
+    json::{lenient_time, null_is_default, read},
+    pipeline::{DeclaredParameter, JenkinsParameter},
+    refusal::Reply,
+    run::{JenkinsResult, JenkinsState},
+};
+use crate::gateway::error::{ErrorKind, Result};
 
 /// A stage or parallel branch.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,4 +115,91 @@ pub fn first_failed(stages: &[Stage]) -> Option<(&Stage, Option<&Step>)> {
         .iter()
         .find_map(|worst| stages.iter().find(|s| &s.result == worst))?;
     Some((stage, stage.steps.iter().find(|s| bad(&s.result))))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    #[serde(default, deserialize_with = "null_is_default")]
+    id: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    display_name: String,
+    display_description: Option<String>,
+    #[serde(default, rename = "type", deserialize_with = "null_is_default")]
+    kind: String,
+    state: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    result: String,
+    #[serde(default, deserialize_with = "lenient_time")]
+    start_time: Option<Timestamp>,
+    duration_in_millis: Option<i64>,
+    input: Option<Input>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    steps: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    #[serde(default, deserialize_with = "null_is_default")]
+    id: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    message: String,
+    ok: Option<String>,
+    submitter: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    parameters: Vec<JenkinsParameter>,
+}
+
+/// Reads the nodedetails of a run: None while there is nothing to tell, which the remote says with a 500.
+pub fn stages(reply: &Reply<'_>) -> Result<Option<Vec<Stage>>> {
+    match reply.accept() {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotYet => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let nodes: Option<Vec<Node>> = read(reply)?;
+    Ok(nodes.map(|nodes| nodes.into_iter().map(stage_of).collect()))
+}
+
+/// Reads the stages annotation of a run; None if it holds none.
+pub fn stages_from_annotation(text: &str) -> Option<Vec<Stage>> {
+    let nodes: Vec<Node> = serde_json::from_str(text).ok()?;
+    Some(nodes.into_iter().map(stage_of).collect())
+}
+
+fn millis(n: Option<i64>) -> Option<u64> {
+    n.and_then(|n| u64::try_from(n).ok())
+}
+
+fn stage_of(node: Node) -> Stage {
+    Stage {
+        id: node.id,
+        name: node.display_name,
+        parallel: node.kind == "PARALLEL",
+        state: node.state.filter(|s| !s.is_empty()).map(JenkinsState::from),
+        result: JenkinsResult::from(node.result),
+        started: node.start_time,
+        duration_ms: millis(node.duration_in_millis),
+        steps: node.steps.into_iter().map(step_of).collect(),
+    }
+}
+
+fn step_of(node: Node) -> Step {
+    let text = |t: Option<String>| t.filter(|t| !t.is_empty());
+    Step {
+        id: node.id,
+        name: node.display_name,
+        description: text(node.display_description),
+        state: node.state.filter(|s| !s.is_empty()).map(JenkinsState::from),
+        result: JenkinsResult::from(node.result),
+        started: node.start_time,
+        duration_ms: millis(node.duration_in_millis),
+        input: node.input.map(|i| StageInput {
+            id: i.id,
+            message: i.message,
+            ok: text(i.ok),
+            submitter: text(i.submitter),
+            parameters: i.parameters.into_iter().map(DeclaredParameter::from).collect(),
+        }),
+    }
 }
