@@ -209,6 +209,9 @@ pub struct ArtifactFetchStatus {
     /// The run whose files these are: `PROJECT/PIPELINE[/BRANCH]#ID`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The run that was looked at last, also where that ended badly and the files are still those of `revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempted_revision: Option<String>,
     /// Digest of the revision and the selection that the files belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection_digest: Option<String>,

@@ -10,6 +10,8 @@ pub struct Connections {}
 
 /// A TenantConnection and its gateway.
 pub struct Connected {
+    /// Its gateway.
+    pub gateway: crate::gateway::Gateway,
     /// The spec it was made from.
     pub spec: TenantConnectionSpec,
 }

@@ -7,6 +7,7 @@ pub mod artifact_fetch;
 pub mod build_request;
 pub mod connections;
 pub mod context;
+pub mod projects;
 pub mod tenant_connection;
 pub mod trouble;
 
@@ -20,5 +21,5 @@ use crate::runtime::Host;
 
 /// Starts all controllers on `host`.
 pub fn start(ctx: &Arc<Context>, host: &mut Host) {
-    let _ = (ctx, host);
+    build_request::start(ctx, host);
 }

@@ -58,3 +58,9 @@ impl Trouble {
         self.remedy == Remedy::User
     }
 }
+
+impl From<crate::gateway::GatewayError> for Trouble {
+    fn from(_: crate::gateway::GatewayError) -> Self {
+        todo!()
+    }
+}

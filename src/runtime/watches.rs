@@ -159,6 +159,11 @@ impl Watches {
         }
     }
 
+    /// Which namespaces are watched.
+    pub fn scope(&self) -> &WatchScope {
+        &self.scope
+    }
+
     /// Tells `subscriber` of all objects of kind `K`.
     pub fn subscribe<K: Watched>(&mut self, subscriber: Subscriber) {
         let watch = self.kinds.entry(K::KIND).or_insert_with(|| KindWatch {

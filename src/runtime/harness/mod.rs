@@ -150,6 +150,11 @@ impl Host {
         }
     }
 
+    /// Which namespaces are watched.
+    pub fn scope(&self) -> &WatchScope {
+        self.watches.scope()
+    }
+
     /// Begins to set up the controller that `make` makes.
     pub fn control<R: Reconciler>(&mut self, make: impl FnOnce(Bell) -> R) -> Setup<'_, R> {
         let (bell, rings) = Bell::new();

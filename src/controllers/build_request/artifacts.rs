@@ -1,0 +1,206 @@
+//! The ArtifactFetch that a BuildRequest owns: made from its template, looked at for its own end.
+
+use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
+
+use super::{
+    decide::{collect::FetchState, title},
+    observe::get_opt,
+};
+use crate::{
+    api::{
+        ArtifactFetch, ArtifactFetchSpec,
+        artifact_fetch::Source,
+        build_request::{ArtifactTemplate, BuildRequest, CurrentRun},
+        common::LocalRef,
+        conditions::{ConditionType, Reason, find},
+    },
+    controllers::Trouble,
+};
+
+/// The longest name of an object.
+const MAX_NAME: usize = 253;
+
+/// The name of the ArtifactFetch that `object` owns.
+pub fn name(object: &BuildRequest) -> String {
+    const SUFFIX: &str = "-artifacts";
+    let mut head = object.name_any();
+    head.truncate(MAX_NAME - SUFFIX.len());
+    format!("{}{SUFFIX}", head.trim_end_matches(['-', '.']))
+}
+
+/// The ArtifactFetch that `object` asks for.
+fn wanted(object: &BuildRequest, template: &ArtifactTemplate) -> ArtifactFetchSpec {
+    let ArtifactTemplate { files } = template.clone();
+    ArtifactFetchSpec {
+        source: Source {
+            build_request_ref: Some(LocalRef {
+                name: object.name_any(),
+            }),
+            run: None,
+        },
+        files,
+        suspend: false,
+    }
+}
+
+fn is_ours(fetch: &ArtifactFetch, object: &BuildRequest) -> bool {
+    fetch
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.controller == Some(true) && Some(&owner.uid) == object.metadata.uid.as_ref())
+}
+
+fn taken(name: &str) -> Trouble {
+    Trouble::user(
+        Reason::DestinationConflict,
+        format!("ArtifactFetch {name:?} exists and is not owned by this BuildRequest: rename or delete it"),
+    )
+}
+
+/// How the owned ArtifactFetch stands, for `run`.
+pub async fn look(client: &Client, object: &BuildRequest, run: &CurrentRun) -> Result<FetchState, Trouble> {
+    let Some(template) = &object.spec.artifacts else {
+        return Ok(FetchState::Outdated);
+    };
+    let name = name(object);
+    let api: Api<ArtifactFetch> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let Some(fetch) = get_opt(&api, &name, &format!("ArtifactFetch {name:?}")).await? else {
+        return Ok(FetchState::Outdated);
+    };
+    if !is_ours(&fetch, object) {
+        return Ok(FetchState::Failed(taken(&name).message));
+    }
+    if fetch.spec != wanted(object, template) {
+        return Ok(FetchState::Outdated);
+    }
+    Ok(state(&fetch, run))
+}
+
+/// How `fetch` stands, seen against `run`. What it says of another run or another generation is not said of this one.
+fn state(fetch: &ArtifactFetch, run: &CurrentRun) -> FetchState {
+    let Some(status) = &fetch.status else {
+        return FetchState::Working("not looked at yet".into());
+    };
+    let ready = find(&status.conditions, ConditionType::Ready);
+    let message = ready.map(|c| c.message.clone()).unwrap_or_default();
+    let attempted = status.last_attempted_revision.as_ref() == Some(&title(run));
+    if status.observed_generation != fetch.metadata.generation || !attempted {
+        return FetchState::Working(message);
+    }
+    if ready.is_some_and(|c| c.status == "True") {
+        return FetchState::Stored(message);
+    }
+    match find(&status.conditions, ConditionType::Stalled) {
+        Some(stalled) if stalled.status == "True" => FetchState::Failed(format!(
+            "ArtifactFetch {:?}: {}: {}",
+            fetch.name_any(),
+            stalled.reason,
+            stalled.message
+        )),
+        _ => FetchState::Working(message),
+    }
+}
+
+/// Creates or updates the owned ArtifactFetch. Returns its name.
+pub async fn ensure(client: &Client, object: &BuildRequest) -> Result<Option<LocalRef>, Trouble> {
+    let Some(template) = &object.spec.artifacts else {
+        return Ok(None);
+    };
+    let name = name(object);
+    let api: Api<ArtifactFetch> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let what = format!("ArtifactFetch {name:?}");
+    let failed = |verb: &str, error: kube::Error| match error {
+        kube::Error::Api(status) if status.code == 422 => Trouble::user(
+            Reason::InvalidSpec,
+            format!(
+                "spec.artifacts: the API server refuses the ArtifactFetch made from it: {}",
+                status.message
+            ),
+        ),
+        other => Trouble::passing(
+            Reason::RemoteUnavailable,
+            format!("could not {verb} {what}: {other}"),
+        ),
+    };
+    let spec = wanted(object, template);
+    match get_opt(&api, &name, &what).await? {
+        None => {
+            let mut fetch = ArtifactFetch::new(&name, spec);
+            fetch.metadata.owner_references = object.controller_owner_ref(&()).map(|owner| vec![owner]);
+            api.create(&PostParams::default(), &fetch)
+                .await
+                .map_err(|e| failed("create", e))?;
+        }
+        Some(fetch) if !is_ours(&fetch, object) => return Err(taken(&name)),
+        Some(fetch) if fetch.spec == spec => {}
+        Some(mut fetch) => {
+            fetch.spec = spec;
+            api.replace(&name, &PostParams::default(), &fetch)
+                .await
+                .map_err(|e| failed("update", e))?;
+        }
+    }
+    Ok(Some(LocalRef { name }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{
+            build_request::RunState,
+            conditions::{Fact, replace},
+        },
+        controllers::build_request::decide::testing::{ago, object, run_in},
+    };
+
+    #[test]
+    fn what_a_fetch_says_of_another_run_or_generation_is_not_said_of_this_one() {
+        let run = run_in(&object(), RunState::Ended);
+        let fetch = |revision: Option<&str>, seen: i64, facts: &[Fact]| {
+            let mut fetch = ArtifactFetch::new(
+                "b-artifacts",
+                serde_json::from_value(serde_json::json!({
+                    "source": {"buildRequestRef": {"name": "b"}}
+                }))
+                .unwrap(),
+            );
+            fetch.metadata.generation = Some(2);
+            let mut status = crate::api::ArtifactFetchStatus {
+                last_attempted_revision: revision.map(Into::into),
+                observed_generation: Some(seen),
+                ..Default::default()
+            };
+            replace(&mut status.conditions, facts, Some(seen), &ago(0));
+            fetch.status = Some(status);
+            fetch
+        };
+        let good = [Fact::yes(
+            ConditionType::Ready,
+            Reason::ArtifactsStored,
+            "3 files",
+        )];
+        let bad = [
+            Fact::no(ConditionType::Ready, Reason::NoMatch, "nothing"),
+            Fact::yes(ConditionType::Stalled, Reason::NoMatch, "nothing"),
+        ];
+        let this = "shopx7k2p/build/main#7";
+        assert_eq!(title(&run), this);
+        assert_eq!(
+            state(&fetch(Some(this), 2, &good), &run),
+            FetchState::Stored("3 files".into())
+        );
+        assert!(
+            matches!(state(&fetch(Some(this), 2, &bad), &run), FetchState::Failed(m) if m.contains("NoMatch"))
+        );
+        for other in [
+            fetch(Some("shopx7k2p/build/main#6"), 2, &good),
+            fetch(Some(this), 1, &bad),
+            fetch(None, 2, &[]),
+        ] {
+            assert!(matches!(state(&other, &run), FetchState::Working(_)));
+        }
+    }
+}

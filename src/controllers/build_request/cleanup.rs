@@ -1,0 +1,154 @@
+//! What is done on the remote when a BuildRequest is deleted. It needs less than a reconcile: only the run that is
+//! written down. It does its best within a deadline, then lets go and says so (design §3.6).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{act, decide::after::ActOutcome, observe::Observer};
+use crate::{
+    api::{
+        build_request::{BuildRequest, CurrentRun, DeletionPolicy, RunState},
+        conditions::Reason,
+    },
+    controllers::{Trouble, Tunables},
+};
+
+/// What is to be done before the object may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Nothing.
+    Nothing,
+    /// Stop the build, and with `delete` remove the run when it is over.
+    Stop {
+        /// Remove the run, too.
+        delete: bool,
+    },
+    /// Remove the run, which is over or has no build number.
+    Delete,
+    /// It took too long: let go.
+    GiveUp,
+}
+
+/// What is to be done before `object` may go.
+pub fn decide(object: &BuildRequest, now: Timestamp, tunables: &Tunables) -> Cleanup {
+    let run = object.status.as_ref().and_then(|s| s.run.as_ref());
+    let Some(run) = run.filter(|run| run.name.is_some() && run.state != RunState::Intended) else {
+        return Cleanup::Nothing;
+    };
+    let since = object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
+    let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    let over = run.state == RunState::Ended;
+    match object.spec.deletion_policy {
+        DeletionPolicy::Retain => Cleanup::Nothing,
+        DeletionPolicy::Abort if over => Cleanup::Nothing,
+        DeletionPolicy::Abort | DeletionPolicy::Delete if waited >= tunables.cleanup_deadline => {
+            Cleanup::GiveUp
+        }
+        DeletionPolicy::Abort | DeletionPolicy::Delete if !over && run.id.is_some() => Cleanup::Stop {
+            delete: object.spec.deletion_policy == DeletionPolicy::Delete,
+        },
+        // Without a build number there is nothing to stop: removing the run keeps it from starting.
+        DeletionPolicy::Abort | DeletionPolicy::Delete => Cleanup::Delete,
+    }
+}
+
+/// Whether an object needs our finalizer.
+pub fn needs_finalizer(object: &BuildRequest) -> bool {
+    match object.spec.deletion_policy {
+        DeletionPolicy::Retain => false,
+        DeletionPolicy::Abort | DeletionPolicy::Delete => true,
+    }
+}
+
+/// Carries it out. True where the object may go now.
+pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentRun) -> Result<bool, Trouble> {
+    if matches!(cleanup, Cleanup::Nothing | Cleanup::GiveUp) {
+        return Ok(true);
+    }
+    let project = Observer::project(&observer.connected().await?, run)?;
+    let name = run.name.as_deref().unwrap_or_default();
+    if let Cleanup::Stop { delete } = cleanup {
+        if let ActOutcome::Failed(trouble) = act::stop(&project, run).await {
+            return Err(trouble);
+        }
+        if !delete {
+            return Ok(true);
+        }
+    }
+    match project.delete_run(name, run.uid.as_deref()).await {
+        Ok(()) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The reason of the Event where it was given up.
+pub const GIVEN_UP: Reason = Reason::CleanupAbandoned;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::build_request::decide::testing::{ago, object, object_in, t0};
+
+    #[test]
+    fn every_policy_in_every_state() {
+        use Cleanup as C;
+        use DeletionPolicy as P;
+        use RunState as S;
+        let rows = [
+            (
+                P::Retain,
+                [C::Nothing, C::Nothing, C::Nothing, C::Nothing, C::Nothing],
+            ),
+            (
+                P::Abort,
+                [
+                    C::Nothing,
+                    C::Delete,
+                    C::Delete,
+                    C::Stop { delete: false },
+                    C::Nothing,
+                ],
+            ),
+            (
+                P::Delete,
+                [
+                    C::Nothing,
+                    C::Delete,
+                    C::Delete,
+                    C::Stop { delete: true },
+                    C::Delete,
+                ],
+            ),
+        ];
+        let states = [S::Intended, S::Sending, S::Submitted, S::Started, S::Ended];
+        for (policy, expected) in rows {
+            for (state, expected) in states.into_iter().zip(expected) {
+                let mut o = object_in(state);
+                if state == S::Submitted {
+                    o.status.as_mut().unwrap().run.as_mut().unwrap().id = None;
+                }
+                o.spec.deletion_policy = policy;
+                o.metadata.deletion_timestamp = Some(ago(1));
+                assert_eq!(
+                    decide(&o, t0(), &Tunables::default()),
+                    expected,
+                    "{policy:?} {state:?}"
+                );
+            }
+        }
+        let mut never = object();
+        never.spec.deletion_policy = P::Delete;
+        assert_eq!(decide(&never, t0(), &Tunables::default()), C::Nothing);
+    }
+
+    #[test]
+    fn deletion_never_hangs() {
+        for policy in [DeletionPolicy::Abort, DeletionPolicy::Delete] {
+            let mut o = object_in(RunState::Started);
+            o.spec.deletion_policy = policy;
+            o.metadata.deletion_timestamp = Some(ago(10_000));
+            assert_eq!(decide(&o, t0(), &Tunables::default()), Cleanup::GiveUp);
+        }
+    }
+}

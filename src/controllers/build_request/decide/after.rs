@@ -1,0 +1,219 @@
+//! What came of an act, into the status.
+
+use super::{Decision, Situation, Standing, Wake, end, hindered};
+use crate::{
+    api::{
+        build_request::{BuildPhase, BuildRequestStatus, LogStatus, RunState, StopReason, TriggerRung},
+        common::LocalRef,
+        conditions::Reason,
+    },
+    controllers::Trouble,
+    gateway::Run,
+};
+
+/// What came of an act. Acts of which nothing needs to be written down end in `Nothing`.
+#[derive(Clone, Debug)]
+pub enum ActOutcome {
+    /// Nothing to write down.
+    Nothing,
+    /// The run was created or posted, or one of our chosen name exists and is ours.
+    Sent(Box<Run>),
+    /// A run of our chosen name exists and is not ours.
+    NameTaken(String),
+    /// The tenant may not use this rung; the other is left.
+    RungRefused,
+    /// It certainly was not carried out.
+    NotSent(Trouble),
+    /// It may have been carried out.
+    Unclear(Trouble),
+    /// The remote stopped the build, and says that it is over.
+    StoppedAtOnce,
+    /// The run object is gone.
+    Removed,
+    /// The log was read so far.
+    Log {
+        /// What is stored now.
+        log: LogStatus,
+        /// The last lines.
+        tail: Option<String>,
+    },
+    /// The owned ArtifactFetch is as the spec has it.
+    Fetching(LocalRef),
+    /// Something that is not about the run failed (storing, reading).
+    Failed(Trouble),
+}
+
+/// What follows from what came of an act. `situation.object` holds the status that was written before the act.
+pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -> Decision {
+    let mut status = before.status.clone();
+    match came {
+        ActOutcome::Nothing => Decision::wait(status, Standing::Unchanged, before.wake),
+        ActOutcome::Sent(remote) => {
+            if let Some(run) = &mut status.run {
+                super::follow::adopt(run, remote);
+            }
+            let message = status.run.as_ref().map(super::title).unwrap_or_default();
+            Decision::wait(
+                status,
+                starting(&format!("{message} was sent and waits for its build number")),
+                Wake::After(situation.poll.min(std::time::Duration::from_secs(1))),
+            )
+        }
+        ActOutcome::NameTaken(message) => {
+            if let Some(run) = &mut status.run {
+                run.state = RunState::Sending;
+            }
+            Decision::wait(
+                status,
+                Standing::Stuck {
+                    phase: BuildPhase::Pending,
+                    reason: Reason::RunNameTaken,
+                    message: message.clone(),
+                },
+                Wake::After(situation.tunables.stalled_resync),
+            )
+        }
+        ActOutcome::RungRefused => {
+            // Nothing was sent. The gateway remembers the refusal, so the next try takes the other rung.
+            if let Some(run) = &mut status.run {
+                run.state = RunState::Intended;
+                run.trigger = TriggerRung::Post;
+                run.name = None;
+            }
+            Decision::wait(
+                status,
+                starting("the run's name may not be chosen: it is posted instead"),
+                Wake::Now,
+            )
+        }
+        ActOutcome::NotSent(trouble) => {
+            if let Some(run) = &mut status.run {
+                run.state = RunState::Intended;
+            }
+            with_trouble(situation, status, trouble)
+        }
+        ActOutcome::Unclear(trouble) => {
+            // The state stays `Sending`: the remote is searched before anything is sent again.
+            let mut decision = with_trouble(situation, status, trouble);
+            decision.wake = Wake::After(std::time::Duration::from_secs(1));
+            decision
+        }
+        ActOutcome::StoppedAtOnce => ended(situation, status).act(super::Act::DeleteRun),
+        // One with a build number is followed by that; one that is over is only tidied up.
+        ActOutcome::Removed
+            if status
+                .run
+                .as_ref()
+                .is_some_and(|r| r.state != RunState::Ended && r.id.is_none()) =>
+        {
+            ended(situation, status)
+        }
+        ActOutcome::Removed => Decision::wait(status, Standing::Unchanged, before.wake),
+        ActOutcome::Log { log, tail } => {
+            status.log = Some(log.clone());
+            if let (Some(failure), Some(tail)) = (&mut status.failure, tail) {
+                failure.log_tail = Some(tail.clone());
+            }
+            Decision::wait(status, Standing::Unchanged, before.wake)
+        }
+        ActOutcome::Fetching(reference) => {
+            status.artifact_fetch_ref = Some(reference.clone());
+            Decision::wait(status, Standing::Unchanged, before.wake)
+        }
+        ActOutcome::Failed(trouble) => with_trouble(situation, status, trouble),
+    }
+}
+
+/// The run is over because we asked for that.
+fn ended(situation: &Situation<'_>, mut status: BuildRequestStatus) -> Decision {
+    let reason = status
+        .run
+        .as_ref()
+        .and_then(|run| run.stop.as_ref())
+        .map(|stop| stop.reason);
+    end(
+        &mut status,
+        situation,
+        super::follow::removed(reason.unwrap_or(StopReason::Cancelled)),
+    );
+    let message = status.run.as_ref().map(super::verdict).unwrap_or_default();
+    Decision::wait(
+        status,
+        Standing::Busy {
+            phase: BuildPhase::Collecting,
+            reason: Reason::Collecting,
+            message,
+        },
+        Wake::Now,
+    )
+}
+
+fn with_trouble(situation: &Situation<'_>, status: BuildRequestStatus, trouble: &Trouble) -> Decision {
+    let mut decision = hindered(situation, trouble);
+    decision.status = status;
+    decision
+}
+
+fn starting(message: &str) -> Standing {
+    Standing::Busy {
+        phase: BuildPhase::Pending,
+        reason: Reason::Starting,
+        message: message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::build_request::Outcome;
+    use crate::controllers::build_request::decide::{
+        Act,
+        testing::{object_in, situation},
+    };
+
+    fn after(came: &ActOutcome) -> Decision {
+        let object = object_in(RunState::Sending);
+        let before =
+            Decision::wait(object.status.clone().unwrap(), Standing::Unchanged, Wake::Now).act(Act::Create);
+        decide(&situation(&object), &before, came)
+    }
+
+    #[test]
+    fn what_was_certainly_not_sent_may_be_sent_and_what_is_unclear_may_not() {
+        let trouble = Trouble::passing(Reason::RemoteUnavailable, "down");
+        let rows = [
+            (ActOutcome::NotSent(trouble.clone()), RunState::Intended),
+            (ActOutcome::Unclear(trouble), RunState::Sending),
+            (ActOutcome::RungRefused, RunState::Intended),
+            (ActOutcome::NameTaken("taken".into()), RunState::Sending),
+        ];
+        for (came, state) in rows {
+            assert_eq!(after(&came).status.run.unwrap().state, state, "{came:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_rung_leads_to_the_other_without_a_name() {
+        let run = after(&ActOutcome::RungRefused).status.run.unwrap();
+        assert_eq!((run.trigger, run.name), (TriggerRung::Post, None));
+    }
+
+    #[test]
+    fn a_build_that_was_stopped_in_the_queue_is_over_and_its_object_goes() {
+        let mut object = object_in(RunState::Started);
+        let run = object.status.as_mut().unwrap().run.as_mut().unwrap();
+        run.stop = Some(crate::api::build_request::StopRequest {
+            reason: StopReason::Cancelled,
+            requested_at: super::super::testing::ago(1),
+        });
+        let before =
+            Decision::wait(object.status.clone().unwrap(), Standing::Unchanged, Wake::Now).act(Act::Stop);
+        let decision = decide(&situation(&object), &before, &ActOutcome::StoppedAtOnce);
+        let run = decision.status.run.unwrap();
+        assert_eq!(
+            (run.state, run.outcome),
+            (RunState::Ended, Some(Outcome::Cancelled))
+        );
+        assert_eq!(decision.act, Act::DeleteRun);
+    }
+}

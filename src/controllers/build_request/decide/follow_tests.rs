@@ -1,0 +1,428 @@
+//! Tables of what is decided on a run on its way.
+
+use super::*;
+use crate::{
+    api::build_request::BuildRequest,
+    controllers::build_request::decide::{
+        find::TOKEN_ANNOTATION,
+        testing::{ago, object_in, situation, t0},
+    },
+    gateway::{EncodedBranch, RunId},
+};
+
+fn remote(id: Option<&str>, phase: RunPhase, state: Option<JenkinsState>) -> Run {
+    Run {
+        name: "build-x".into(),
+        uid: "run-uid".into(),
+        resource_version: "1".into(),
+        created: Some(t0()),
+        deleting: false,
+        pipeline: "build".into(),
+        branch: Some(EncodedBranch::from_remote("main")),
+        run_id: id.map(|id| RunId::new(id).unwrap()),
+        creator: Some("robo".into()),
+        parameters: vec![],
+        phase,
+        started: None,
+        completed: None,
+        updated: Some(t0()),
+        jenkins: state.clone().map(|state| build(state, JenkinsResult::Unknown)),
+        state,
+        orphan: false,
+        annotations: [(TOKEN_ANNOTATION.to_owned(), "t".to_owned())].into(),
+        labels: Default::default(),
+    }
+}
+
+fn build(state: JenkinsState, result: JenkinsResult) -> JenkinsRun {
+    JenkinsRun {
+        id: Some(RunId::new("7").unwrap()),
+        state,
+        result,
+        queued: None,
+        started: None,
+        ended: None,
+        duration_ms: None,
+        estimated_ms: None,
+        commit: None,
+        causes: vec![],
+        blocked: None,
+        has_artifacts: false,
+        summary: None,
+    }
+}
+
+fn finished(phase: RunPhase, result: JenkinsResult) -> Run {
+    let mut run = remote(Some("7"), phase, Some(JenkinsState::Finished));
+    run.jenkins = Some(build(JenkinsState::Finished, result));
+    run.completed = Some(t0());
+    run
+}
+
+fn see(object: &BuildRequest, run: Option<Run>) -> Decision {
+    decide(
+        &situation(object),
+        &Ok(Followed {
+            run,
+            ..Default::default()
+        }),
+    )
+}
+
+fn with_run(state: RunState, edit: impl FnOnce(&mut CurrentRun)) -> BuildRequest {
+    let mut object = object_in(state);
+    edit(object.status.as_mut().unwrap().run.as_mut().unwrap());
+    object
+}
+
+/// Contract §7, row by row.
+#[test]
+fn the_phase_table_of_the_contract() {
+    use JenkinsState as S;
+    let rows = [
+        (
+            "no run id",
+            remote(None, RunPhase::None, None),
+            BuildPhase::Pending,
+            false,
+        ),
+        (
+            "never polled",
+            remote(Some("7"), RunPhase::None, None),
+            BuildPhase::Queued,
+            false,
+        ),
+        (
+            "queued",
+            remote(Some("7"), RunPhase::Running, Some(S::Queued)),
+            BuildPhase::Queued,
+            false,
+        ),
+        (
+            "running",
+            remote(Some("7"), RunPhase::Running, Some(S::Running)),
+            BuildPhase::Running,
+            true,
+        ),
+        (
+            "paused",
+            remote(Some("7"), RunPhase::Pending, Some(S::Paused)),
+            BuildPhase::Paused,
+            true,
+        ),
+        (
+            "not built yet",
+            remote(Some("7"), RunPhase::Unknown, Some(S::NotBuilt)),
+            BuildPhase::Running,
+            true,
+        ),
+        (
+            "another word",
+            remote(Some("7"), RunPhase::Unknown, Some(S::Other("X".into()))),
+            BuildPhase::Running,
+            true,
+        ),
+    ];
+    for (what, run, phase, dequeued) in rows {
+        let decision = see(&object_in(RunState::Submitted), Some(run));
+        let Standing::Busy { phase: seen, .. } = decision.standing else {
+            panic!("{what}: {:?}", decision.standing)
+        };
+        assert_eq!(seen, phase, "{what}");
+        assert_eq!(decision.status.run.unwrap().dequeued, dequeued, "{what}");
+    }
+    let endings = [
+        (RunPhase::Succeeded, JenkinsResult::Success, Outcome::Succeeded),
+        (RunPhase::Failed, JenkinsResult::Unstable, Outcome::Unstable),
+        (RunPhase::Failed, JenkinsResult::Failure, Outcome::Failed),
+        (RunPhase::Failed, JenkinsResult::Aborted, Outcome::Aborted),
+        (RunPhase::Unknown, JenkinsResult::NotBuilt, Outcome::Indeterminate),
+        (RunPhase::Unknown, JenkinsResult::Unknown, Outcome::Indeterminate),
+    ];
+    for (phase, result, outcome) in endings {
+        let decision = see(
+            &object_in(RunState::Started),
+            Some(finished(phase, result.clone())),
+        );
+        let run = decision.status.run.unwrap();
+        assert_eq!(
+            (run.state, run.outcome),
+            (RunState::Ended, Some(outcome)),
+            "{phase:?} {result:?}"
+        );
+        assert!(run.ended_at.is_some());
+    }
+    let skipped = remote(Some("7"), RunPhase::Succeeded, Some(S::Skipped));
+    assert_eq!(
+        see(&object_in(RunState::Started), Some(skipped))
+            .status
+            .run
+            .unwrap()
+            .outcome,
+        Some(Outcome::Skipped)
+    );
+}
+
+#[test]
+fn another_object_of_the_same_name_is_not_our_run() {
+    let mut stranger = finished(RunPhase::Succeeded, JenkinsResult::Success);
+    stranger.uid = "another".into();
+    let run = see(&object_in(RunState::Started), Some(stranger))
+        .status
+        .run
+        .unwrap();
+    assert_eq!((run.state, run.outcome), (RunState::Started, None));
+    assert!(run.missing_since.is_some());
+}
+
+#[test]
+fn a_run_that_is_missing_is_never_sent_again() {
+    for state in [RunState::Submitted, RunState::Started] {
+        for gone in [0, 1, 4, 10, 30, 10_000] {
+            let object = with_run(state, |run| {
+                if state == RunState::Submitted {
+                    run.id = None;
+                }
+                run.missing_since = (gone > 0).then(|| ago(gone));
+            });
+            let decision = see(&object, None);
+            assert!(
+                !matches!(decision.act, Act::Create | Act::Post),
+                "{state:?} gone for {gone} s"
+            );
+            let run = decision.status.run.unwrap();
+            assert!(matches!(
+                run.state,
+                RunState::Submitted | RunState::Started | RunState::Ended
+            ));
+        }
+    }
+}
+
+#[test]
+fn a_404_may_be_a_stale_cache() {
+    let object = with_run(RunState::Submitted, |run| run.id = None);
+    let first = see(&object, None);
+    assert_eq!(first.wake, Wake::After(Duration::from_secs(1)));
+    let mut later = object.clone();
+    later.status = Some(first.status);
+    let back = see(
+        &later,
+        Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running))),
+    );
+    let run = back.status.run.unwrap();
+    assert_eq!((run.missing_since, run.state), (None, RunState::Started));
+}
+
+#[test]
+fn a_dropped_duplicate_is_followed_as_its_twin_or_is_lost() {
+    let object = with_run(RunState::Submitted, |run| {
+        run.id = None;
+        run.missing_since = Some(ago(10));
+    });
+    let twin = |name: &str| Run {
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        ..remote(Some("8"), RunPhase::None, None)
+    };
+    let look = |twins| {
+        decide(
+            &situation(&object),
+            &Ok(Followed {
+                twins,
+                ..Default::default()
+            }),
+        )
+    };
+    let run = look(vec![twin("a")]).status.run.unwrap();
+    assert_eq!(
+        (run.name.as_deref(), run.uid.as_deref(), run.state),
+        (Some("a"), Some("uid-a"), RunState::Submitted)
+    );
+    let several = look(vec![twin("a"), twin("b")]);
+    assert!(matches!(
+        several.standing,
+        Standing::Stuck {
+            reason: Reason::AmbiguousRun,
+            ..
+        }
+    ));
+    assert!(
+        matches!(look(vec![]).standing, Standing::Busy { .. }),
+        "the window is not over"
+    );
+    let object = with_run(RunState::Submitted, |run| {
+        run.id = None;
+        run.missing_since = Some(ago(25));
+    });
+    let lost = see(&object, None);
+    assert_eq!(lost.status.run.unwrap().outcome, Some(Outcome::Lost));
+}
+
+#[test]
+fn a_build_without_its_object_is_followed_in_jenkins() {
+    let object = with_run(RunState::Started, |run| run.missing_since = Some(ago(10)));
+    let look = |jenkins| {
+        decide(
+            &situation(&object),
+            &Ok(Followed {
+                jenkins,
+                ..Default::default()
+            }),
+        )
+    };
+    let running = look(Asked::Build(Box::new(build(
+        JenkinsState::Running,
+        JenkinsResult::Unknown,
+    ))));
+    assert!(matches!(
+        running.standing,
+        Standing::Busy {
+            phase: BuildPhase::Running,
+            ..
+        }
+    ));
+    let over = look(Asked::Build(Box::new(build(
+        JenkinsState::Finished,
+        JenkinsResult::Success,
+    ))));
+    assert_eq!(over.status.run.unwrap().outcome, Some(Outcome::Succeeded));
+    assert_eq!(look(Asked::Gone).status.run.unwrap().outcome, Some(Outcome::Lost));
+}
+
+#[test]
+fn a_stuck_run_whose_build_is_gone_is_lost_and_its_object_removed() {
+    let object = object_in(RunState::Started);
+    let seen = Followed {
+        run: Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running))),
+        jenkins: Asked::Gone,
+        ..Default::default()
+    };
+    let decision = decide(&situation(&object), &Ok(seen));
+    assert_eq!(decision.act, Act::DeleteRun);
+    assert_eq!(decision.status.run.unwrap().outcome, Some(Outcome::Lost));
+}
+
+#[test]
+fn the_trigger_deadline_removes_the_run_and_tells_what_jenkins_said() {
+    let object = with_run(RunState::Submitted, |run| {
+        run.id = None;
+        run.sent_at = Some(ago(601));
+    });
+    let seen = Followed {
+        run: Some(remote(None, RunPhase::None, None)),
+        trigger_failure: Some("No such parameter definition: X".into()),
+        ..Default::default()
+    };
+    let decision = decide(&situation(&object), &Ok(seen));
+    assert_eq!(decision.act, Act::DeleteRun);
+    let run = decision.status.run.as_ref().unwrap();
+    assert_eq!(
+        run.state,
+        RunState::Submitted,
+        "over only when its removal is confirmed"
+    );
+    assert!(
+        decision
+            .status
+            .failure
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("No such parameter definition")
+    );
+
+    let removed = super::super::after::decide(
+        &situation(&object),
+        &decision,
+        &super::super::after::ActOutcome::Removed,
+    );
+    let run = removed.status.run.unwrap();
+    assert_eq!(
+        (run.state, run.outcome),
+        (RunState::Ended, Some(Outcome::TriggerFailed))
+    );
+}
+
+#[test]
+fn cancel_and_time_out_stop_a_build_once_in_half_a_minute() {
+    let running = || Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running)));
+    let mut cancelled = object_in(RunState::Started);
+    cancelled.spec.cancel = true;
+    let late = with_run(RunState::Started, |run| run.start_time = Some(ago(100_000)));
+    for (object, reason) in [(cancelled, StopReason::Cancelled), (late, StopReason::TimedOut)] {
+        let first = see(&object, running());
+        assert_eq!(first.act, Act::Stop);
+        assert_eq!(
+            first.status.run.as_ref().unwrap().stop.as_ref().unwrap().reason,
+            reason
+        );
+        let mut again = object.clone();
+        again.status = Some(first.status);
+        assert_eq!(see(&again, running()).act, Act::Nothing, "it was just asked for");
+        again
+            .status
+            .as_mut()
+            .unwrap()
+            .run
+            .as_mut()
+            .unwrap()
+            .stop
+            .as_mut()
+            .unwrap()
+            .requested_at = ago(31);
+        assert_eq!(see(&again, running()).act, Act::Stop);
+        let over = see(&again, Some(finished(RunPhase::Failed, JenkinsResult::Aborted)));
+        let expected = if reason == StopReason::Cancelled {
+            Outcome::Cancelled
+        } else {
+            Outcome::TimedOut
+        };
+        assert_eq!(over.status.run.unwrap().outcome, Some(expected));
+    }
+}
+
+#[test]
+fn cancel_before_there_is_a_build_number_removes_the_run() {
+    let mut object = with_run(RunState::Submitted, |run| run.id = None);
+    object.spec.cancel = true;
+    assert_eq!(
+        see(&object, Some(remote(None, RunPhase::None, None))).act,
+        Act::DeleteRun
+    );
+}
+
+#[test]
+fn an_unreachable_remote_keeps_the_last_truth() {
+    let object = object_in(RunState::Started);
+    let decision = decide(
+        &situation(&object),
+        &Err(Trouble::passing(Reason::RemoteUnavailable, "down")),
+    );
+    assert_eq!(decision.status, object.status.clone().unwrap());
+    assert!(matches!(
+        decision.standing,
+        Standing::Busy {
+            phase: BuildPhase::Running,
+            reason: Reason::RemoteUnavailable,
+            ..
+        }
+    ));
+    assert_eq!(decision.wake, Wake::Backoff);
+}
+
+#[test]
+fn the_same_observation_gives_the_same_status() {
+    let object = object_in(RunState::Started);
+    let once = see(
+        &object,
+        Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running))),
+    );
+    let mut again = object;
+    again.status = Some(once.status.clone());
+    let twice = see(
+        &again,
+        Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running))),
+    );
+    assert_eq!(once.status, twice.status);
+}

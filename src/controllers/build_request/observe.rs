@@ -1,0 +1,587 @@
+//! OBSERVE: what is true, here and on the remote, as far as the next step needs it. Reads only.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+};
+
+use super::{
+    artifacts,
+    decide::{
+        Situation,
+        begin::Preflight,
+        collect::Collected,
+        find::{self, Found},
+        follow::{Asked, Followed},
+    },
+    inputs, parameters,
+    turns::{Place, Turns},
+};
+use crate::{
+    api::{
+        build_request::{BuildPhase, BuildRequest, CurrentRun, TriggerRung},
+        conditions::Reason,
+    },
+    controllers::{Connected, Context, Trouble, projects},
+    gateway::{
+        Branch, EncodedBranch, ErrorClass, ErrorKind, GatewayError, GitBranch, JenkinsState, Parameter,
+        Pipeline, PipelineKind, ProjectName, ProjectScope, Run, RunProgress, declared_parameters,
+    },
+    runtime::{ObjectKey, WatchScope},
+};
+
+/// How long a call to our own API server may take.
+const API_LIMIT: Duration = Duration::from_secs(30);
+/// How many runs a search looks at.
+const SEARCHED: u32 = 100;
+
+/// The eyes of a reconcile of one object.
+pub struct Observer<'a> {
+    /// What every reconcile may use.
+    pub ctx: &'a Context,
+    /// Whose turn it is.
+    pub turns: &'a Turns,
+    /// Where other BuildRequests are looked for.
+    pub scope: &'a WatchScope,
+    /// The object.
+    pub object: &'a Arc<BuildRequest>,
+}
+
+impl Observer<'_> {
+    fn key(&self) -> ObjectKey {
+        ObjectKey::of(self.object.as_ref())
+    }
+
+    fn namespace(&self) -> String {
+        self.object.namespace().unwrap_or_default()
+    }
+
+    /// The object's connection, as a key.
+    pub fn connection(&self) -> ObjectKey {
+        ObjectKey::new(self.namespace(), &self.object.spec.connection_ref.name)
+    }
+
+    /// The gateway to ask.
+    pub async fn connected(&self) -> Result<Connected, Trouble> {
+        self.ctx
+            .connections
+            .get(&self.namespace(), &self.object.spec.connection_ref.name)
+            .await
+    }
+
+    /// The project that a run lives in.
+    pub fn project(connected: &Connected, run: &CurrentRun) -> Result<ProjectScope, Trouble> {
+        let name = ProjectName::new(run.project.as_str())
+            .map_err(|e| Trouble::user(Reason::InvalidSpec, format!("status.run.project: {e}")))?;
+        Ok(connected.gateway.scope(run.cluster.as_deref()).project(&name))
+    }
+
+    /// All that must be known before a run is sent.
+    pub async fn begin(&self, attempt: u32) -> Result<Preflight, Trouble> {
+        let spec = &self.object.spec;
+        let connected = self.connected().await?;
+        let cluster = spec.cluster.clone().or_else(|| connected.spec.cluster.clone());
+        let scope = connected.gateway.scope(cluster.as_deref());
+        let project = projects::resolve(&scope, &connected.spec.workspace, &spec.project).await?;
+        let project_scope = scope.project(&project);
+        let pipeline = find_pipeline(&project_scope, &spec.pipeline).await?;
+        let branches = match (&pipeline.kind, &spec.branch) {
+            (PipelineKind::MultiBranch, None) => {
+                return Err(Trouble::user(
+                    Reason::BranchRequired,
+                    format!(
+                        "pipeline {:?} is a multi-branch one: set spec.branch",
+                        pipeline.name
+                    ),
+                ));
+            }
+            (PipelineKind::Regular | PipelineKind::Other(_), Some(branch)) => {
+                return Err(Trouble::user(
+                    Reason::BranchNotSupported,
+                    format!(
+                        "pipeline {:?} has no branches: remove spec.branch {branch:?}",
+                        pipeline.name
+                    ),
+                ));
+            }
+            (PipelineKind::MultiBranch, Some(_)) => project_scope.branches(&pipeline.name).await?,
+            (PipelineKind::Regular | PipelineKind::Other(_), None) => Vec::new(),
+        };
+        let branch = match &spec.branch {
+            Some(name) => Some(find_branch(&branches, &pipeline, name)?),
+            None => None,
+        };
+        let mut values = self.parameters().await?;
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(name) = &spec.correlation_parameter {
+            let token = inputs::token(uid, &inputs::wanted(self.object), attempt);
+            values.push(Parameter {
+                name: name.clone(),
+                value: token,
+            });
+        }
+        let declared = declared_parameters(&pipeline, branch);
+        if let Some(declared) = declared {
+            parameters::check(&pipeline.name, declared, &values)?;
+        }
+        let undeclared = declared.is_none();
+        let branch = branch.map(|b| (b.git.clone(), b.encoded.clone()));
+        let rung = rung(&project_scope, Timestamp::now());
+        let place = Place {
+            cluster: cluster.clone(),
+            project: project.to_string(),
+            pipeline: pipeline.name.clone(),
+            branch: branch.as_ref().map(|(_, encoded)| encoded.to_string()),
+        };
+        let user = connected.gateway.user_name().await?;
+        let limit = connected.spec.limits.concurrent_runs;
+        let turn = self.turns.ask(&self.key(), &place, &self.connection(), limit);
+        Ok(Preflight {
+            cluster,
+            project,
+            pipeline,
+            branch,
+            parameters: values,
+            undeclared,
+            rung,
+            user,
+            turn,
+        })
+    }
+
+    /// Whether a run that was being sent arrived.
+    pub async fn find(&self, run: &CurrentRun) -> Result<Found, Trouble> {
+        let connected = self.connected().await?;
+        let project = Self::project(&connected, run)?;
+        let mut found = Found::default();
+        if let Some(name) = run.name.as_deref().filter(|_| find::has_chosen_name(run)) {
+            found.by_name = existing(project.run(name).await)?;
+        }
+        if found.by_name.is_none() {
+            let creator = match run.trigger {
+                // Under its own name it is not there: only an event of Jenkins can have made another of it.
+                TriggerRung::ChosenName => None,
+                TriggerRung::Post => Some(connected.gateway.user_name().await?),
+            };
+            found.candidates = self.candidates(&project, run, creator.as_deref()).await?;
+        }
+        Ok(found)
+    }
+
+    /// How a run on its way stands.
+    pub async fn follow(&self, situation: &Situation<'_>, run: &CurrentRun) -> Result<Followed, Trouble> {
+        let connected = self.connected().await?;
+        let project = Self::project(&connected, run)?;
+        let Some(name) = &run.name else {
+            return Ok(Followed::default());
+        };
+        let seen = existing(project.run(name).await)?
+            .filter(|seen| run.uid.as_deref().is_none_or(|uid| uid == seen.uid));
+        let mut followed = Followed {
+            run: seen,
+            ..Followed::default()
+        };
+        if asks_jenkins(situation, run, followed.run.as_ref()) {
+            followed.jenkins = ask_jenkins(&project, run).await?;
+        }
+        match &followed.run {
+            Some(seen) if has_stages(seen) => {
+                followed.stages = project.stages(name).await.unwrap_or_default()
+            }
+            Some(seen) if seen.run_id.is_none() && waited(situation, run) >= HINT_AFTER => {
+                followed.trigger_failure = project.trigger_failure(name, &seen.uid).await.unwrap_or_default();
+            }
+            None if run.id.is_none() && missing_for(situation, run) >= situation.tunables.missing_grace => {
+                followed.twins = self.candidates(&project, run, None).await?;
+            }
+            _ => {}
+        }
+        Ok(followed)
+    }
+
+    /// What is left to bring home of a run that is over.
+    pub async fn collect(&self, run: &CurrentRun) -> Result<Collected, Trouble> {
+        let mut collected = Collected::default();
+        let status = self.object.status.as_ref();
+        let fresh = status.is_some_and(|s| {
+            s.phase == Some(BuildPhase::Collecting) && s.log.as_ref().is_none_or(|l| !l.complete)
+        });
+        if fresh && let (Some(name), Some(_)) = (&run.name, &run.id) {
+            // The stages are nice to have: the end of the run does not hang on them.
+            if let Ok(connected) = self.connected().await {
+                let project = Self::project(&connected, run)?;
+                collected.stages = project.stages(name).await.unwrap_or_default();
+            }
+        }
+        if self.object.spec.artifacts.is_some() {
+            collected.fetch = artifacts::look(&self.ctx.client, self.object, run).await?;
+        }
+        Ok(collected)
+    }
+
+    /// Unclaimed runs that could be the one that was sent.
+    async fn candidates(
+        &self,
+        project: &ProjectScope,
+        run: &CurrentRun,
+        creator: Option<&str>,
+    ) -> Result<Vec<Run>, Trouble> {
+        let given = self.parameters().await?;
+        let asked = find::Asked {
+            correlation: self.object.spec.correlation_parameter.as_deref(),
+            creator,
+            parameters: &given,
+        };
+        let runs = list(project, &run.pipeline).await?;
+        let mut candidates: Vec<_> = runs
+            .into_iter()
+            .filter(|seen| find::could_be(seen, run, &asked))
+            .collect();
+        if candidates.is_empty() {
+            return Ok(candidates);
+        }
+        // One that Jenkins' event made of the same build bears our correlation value too (finding A2).
+        if candidates.len() > 1 && candidates.iter().filter(|c| c.creator.is_some()).count() == 1 {
+            candidates.retain(|c| c.creator.is_some());
+        }
+        let claims = self.claims(&run.project).await?;
+        candidates.retain(|seen| !claims.contains_key(&seen.name));
+        Ok(candidates)
+    }
+
+    /// The names of runs in `project` that other BuildRequests, or earlier tries of this one, claim.
+    async fn claims(&self, project: &str) -> Result<BTreeMap<String, ObjectKey>, Trouble> {
+        let mut claims = BTreeMap::new();
+        for object in all_build_requests(&self.ctx.client, self.scope).await? {
+            let key = ObjectKey::of(&object);
+            let Some(status) = object.status else { continue };
+            let current = status
+                .run
+                .filter(|run| run.project == project && key != self.key())
+                .and_then(|run| run.name);
+            let past = status.history.into_iter().filter_map(|run| run.name);
+            claims.extend(current.into_iter().chain(past).map(|name| (name, key.clone())));
+        }
+        Ok(claims)
+    }
+
+    /// The parameters with their values.
+    pub async fn parameters(&self) -> Result<Vec<Parameter>, Trouble> {
+        let mut values = Vec::new();
+        for parameter in &self.object.spec.parameters {
+            let name = parameter.name.clone();
+            let source = parameter.value_from.as_ref();
+            let value = match (&parameter.value, source) {
+                (Some(value), _) => value.clone(),
+                (None, Some(from)) => self.referenced(&name, from).await?,
+                (None, None) => {
+                    return Err(Trouble::user(
+                        Reason::InvalidSpec,
+                        format!("parameter {name:?} has neither value nor valueFrom"),
+                    ));
+                }
+            };
+            values.push(Parameter { name, value });
+        }
+        Ok(values)
+    }
+
+    async fn referenced(
+        &self,
+        parameter: &str,
+        from: &crate::api::build_request::ValueFrom,
+    ) -> Result<String, Trouble> {
+        let namespace = self.namespace();
+        let text = |bytes: Vec<u8>, what: &str| {
+            String::from_utf8(bytes).map_err(|_| {
+                Trouble::user(
+                    Reason::SecretKeyMissing,
+                    format!("parameter {parameter:?}: {what} is not text (UTF-8)"),
+                )
+            })
+        };
+        if let Some(secret) = &from.secret_key_ref {
+            let api: Api<Secret> = Api::namespaced(self.ctx.client.clone(), &namespace);
+            let what = format!("Secret {:?}", secret.name);
+            let found = get_opt(&api, &secret.name, &what).await?;
+            let mut data = found
+                .ok_or_else(|| reference_missing(parameter, &what, &namespace))?
+                .data
+                .unwrap_or_default();
+            let value = data.remove(&secret.key).ok_or_else(|| {
+                key_missing(
+                    Reason::SecretKeyMissing,
+                    parameter,
+                    &what,
+                    &secret.key,
+                    data.keys(),
+                )
+            })?;
+            return text(value.0, &format!("key {:?} of {what}", secret.key));
+        }
+        let Some(map) = &from.config_map_key_ref else {
+            return Err(Trouble::user(
+                Reason::InvalidSpec,
+                format!("parameter {parameter:?} has an empty valueFrom"),
+            ));
+        };
+        let api: Api<ConfigMap> = Api::namespaced(self.ctx.client.clone(), &namespace);
+        let what = format!("ConfigMap {:?}", map.name);
+        let found = get_opt(&api, &map.name, &what).await?;
+        let mut data = found
+            .ok_or_else(|| reference_missing(parameter, &what, &namespace))?
+            .data
+            .unwrap_or_default();
+        data.remove(&map.key).ok_or_else(|| {
+            key_missing(
+                Reason::ConfigMapKeyMissing,
+                parameter,
+                &what,
+                &map.key,
+                data.keys(),
+            )
+        })
+    }
+}
+
+/// After so long without a build number the remote's Events are asked why.
+const HINT_AFTER: Duration = Duration::from_secs(8);
+
+fn waited(situation: &Situation<'_>, run: &CurrentRun) -> Duration {
+    run.sent_at
+        .as_ref()
+        .map(|at| situation.since(at))
+        .unwrap_or_default()
+}
+
+fn missing_for(situation: &Situation<'_>, run: &CurrentRun) -> Duration {
+    run.missing_since
+        .as_ref()
+        .map(|at| situation.since(at))
+        .unwrap_or_default()
+}
+
+/// Whether Jenkins itself is to be asked: where the run object does not say how it ended, is gone, or has not moved for
+/// so long that it may be stuck (contract §7, stale guard).
+fn asks_jenkins(situation: &Situation<'_>, run: &CurrentRun, seen: Option<&Run>) -> bool {
+    if run.id.is_none() && seen.is_none_or(|seen| seen.run_id.is_none()) {
+        return false;
+    }
+    match seen.map(|seen| (seen, seen.progress())) {
+        None => missing_for(situation, run) >= situation.tunables.missing_grace,
+        Some((_, RunProgress::Finished(how))) => how.is_none(),
+        Some((seen, _)) => {
+            let moved = seen
+                .updated
+                .or(seen.started)
+                .or(seen.created)
+                .unwrap_or(situation.now);
+            let still = Duration::try_from(situation.now.duration_since(moved)).unwrap_or_default();
+            still >= situation.tunables.stale_after
+        }
+    }
+}
+
+async fn ask_jenkins(project: &ProjectScope, run: &CurrentRun) -> Result<Asked, Trouble> {
+    let Some(reference) = reference(run) else {
+        return Ok(Asked::No);
+    };
+    match project.jenkins_run(&reference).await {
+        Ok(build) => Ok(Asked::Build(Box::new(build))),
+        Err(error) if error.class() == ErrorClass::Gone => Ok(Asked::Gone),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where Jenkins keeps the build of `run`; None before it has a number.
+pub fn reference(run: &CurrentRun) -> Option<crate::gateway::RunRef> {
+    Some(crate::gateway::RunRef {
+        pipeline: run.pipeline.clone(),
+        branch: run.encoded_branch.clone().map(EncodedBranch::from_remote),
+        id: crate::gateway::RunId::new(run.id.clone()?).ok()?,
+    })
+}
+
+fn has_stages(seen: &Run) -> bool {
+    seen.run_id.is_some()
+        && match seen.progress() {
+            RunProgress::Running | RunProgress::Paused | RunProgress::Undecided => true,
+            RunProgress::Submitted | RunProgress::Triggered | RunProgress::Queued => false,
+            RunProgress::Finished(_) => seen.state == Some(JenkinsState::Finished),
+        }
+}
+
+/// A 404 as None.
+fn existing<T>(answer: Result<T, GatewayError>) -> Result<Option<T>, Trouble> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The rung to start a run on: the first, unless it was refused lately.
+fn rung(project: &ProjectScope, now: Timestamp) -> TriggerRung {
+    if project.capabilities().create_runs.worth_trying(now) {
+        TriggerRung::ChosenName
+    } else {
+        TriggerRung::Post
+    }
+}
+
+/// The runs of a pipeline, newest first as far as the rung sorts them.
+async fn list(project: &ProjectScope, pipeline: &str) -> Result<Vec<Run>, Trouble> {
+    if project.capabilities().watch_runs.worth_trying(Timestamp::now()) {
+        let selector = format!("{}={pipeline}", crate::gateway::wire::run::PIPELINE);
+        match project.apis_runs(Some(&selector)).await {
+            Ok(runs) => return Ok(runs),
+            Err(error) if error.class() == ErrorClass::Denied => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(project.runs(pipeline, 1, SEARCHED).await?.items)
+}
+
+async fn find_pipeline(project: &ProjectScope, name: &str) -> Result<Pipeline, Trouble> {
+    match project.pipeline(name).await {
+        Ok(pipeline) if pipeline.deleting => Err(Trouble::user(
+            Reason::PipelineNotFound,
+            format!("pipeline {name:?} of project {} is being deleted", project.name()),
+        )),
+        Ok(pipeline) => Ok(pipeline),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut names: Vec<_> = project
+                .pipelines()
+                .await
+                .unwrap_or_default()
+                .into_iter()
+                .map(|pipeline| pipeline.name)
+                .collect();
+            names.sort();
+            names.truncate(20);
+            let known = if names.is_empty() {
+                "it has none".into()
+            } else {
+                format!("it has {}", names.join(", "))
+            };
+            Err(Trouble::user(
+                Reason::PipelineNotFound,
+                format!("project {} has no pipeline {name:?}: {known}", project.name()),
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn find_branch<'a>(branches: &'a [Branch], pipeline: &Pipeline, name: &str) -> Result<&'a Branch, Trouble> {
+    let trouble = |message| Trouble::user(Reason::BranchNotFound, message);
+    match Branch::find(branches, &GitBranch::new(name)) {
+        Some(branch) if branch.disabled => Err(trouble(format!(
+            "branch {name:?} of pipeline {:?} is disabled: Jenkins does not build it",
+            pipeline.name
+        ))),
+        Some(branch) => Ok(branch),
+        None => {
+            let known: Vec<_> = branches.iter().take(20).map(|b| b.git.to_string()).collect();
+            let known = if known.is_empty() {
+                "none yet".into()
+            } else {
+                known.join(", ")
+            };
+            Err(trouble(format!(
+                "pipeline {:?} has no branch {name:?} (it has {known}): push it, or scan the pipeline",
+                pipeline.name
+            )))
+        }
+    }
+}
+
+fn reference_missing(parameter: &str, what: &str, namespace: &str) -> Trouble {
+    Trouble::user(
+        Reason::ReferenceNotFound,
+        format!("parameter {parameter:?}: there is no {what} in namespace {namespace:?}: create it"),
+    )
+}
+
+fn key_missing<'a>(
+    reason: Reason,
+    parameter: &str,
+    what: &str,
+    key: &str,
+    keys: impl Iterator<Item = &'a String>,
+) -> Trouble {
+    let keys: Vec<_> = keys.take(20).map(String::as_str).collect();
+    let keys = if keys.is_empty() {
+        "it has none".into()
+    } else {
+        format!("it has {}", keys.join(", "))
+    };
+    Trouble::user(
+        reason,
+        format!("parameter {parameter:?}: {what} has no key {key:?}: {keys}"),
+    )
+}
+
+/// Reads an object of our own cluster, within a bound.
+pub async fn get_opt<K>(api: &Api<K>, name: &str, what: &str) -> Result<Option<K>, Trouble>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match tokio::time::timeout(API_LIMIT, api.get_opt(name)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(Trouble::passing(
+            Reason::RemoteUnavailable,
+            format!("could not read {what}: {error}"),
+        )),
+        Err(_) => Err(Trouble::passing(
+            Reason::RemoteUnavailable,
+            format!("could not read {what}: no answer in time"),
+        )),
+    }
+}
+
+/// All BuildRequests that this operator looks after, page by page. One that does not parse does not hide the others.
+pub async fn all_build_requests(
+    client: &kube::Client,
+    scope: &WatchScope,
+) -> Result<Vec<BuildRequest>, Trouble> {
+    const PAGE: u32 = 500;
+    let resource = ApiResource::erase::<BuildRequest>(&());
+    let apis: Vec<Api<DynamicObject>> = match scope {
+        WatchScope::All => vec![Api::all_with(client.clone(), &resource)],
+        WatchScope::Namespaces(names) => names
+            .iter()
+            .map(|name| Api::namespaced_with(client.clone(), name, &resource))
+            .collect(),
+    };
+    let failed = |e: &dyn std::fmt::Display| {
+        Trouble::passing(
+            Reason::RemoteUnavailable,
+            format!("could not list BuildRequests: {e}"),
+        )
+    };
+    let mut all = Vec::new();
+    for api in apis {
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = tokio::time::timeout(API_LIMIT, api.list(&params))
+                .await
+                .map_err(|e| failed(&e))?
+                .map_err(|e| failed(&e))?;
+            all.extend(
+                page.items
+                    .into_iter()
+                    .filter_map(|object| object.try_parse::<BuildRequest>().ok()),
+            );
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(all)
+}
