@@ -1,0 +1,43 @@
+# Every task, with a line each: make help
+.DEFAULT_GOAL := help
+.PHONY: help build demo demo-down test unit lint fmt deny generate cluster clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the operator and the simulator
+	cargo build --workspace --bins
+
+demo: ## See it work: cluster, simulator, operator and samples on this machine
+	@hack/demo.sh
+
+demo-down: ## Stop the demo and remove its state
+	@hack/demo-down.sh
+
+test: lint ## Run every check and every test; tells how many ran in each suite
+	hack/test.sh
+
+unit: ## Run the tests that need no cluster
+	cargo test --workspace --lib
+
+lint: ## Format, clippy, docs and licences, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+	hack/deny.sh
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+deny: ## Check licences and sources of the dependencies
+	hack/deny.sh
+
+generate: ## Renew what is generated: crds/ and docs/api.md
+	cargo run --quiet --bin tenantry -- crds --out crds
+	cargo run --quiet --bin tenantry -- crds --format markdown > docs/api.md
+
+cluster: ## Build the test cluster's binary, if it is missing
+	tests/cluster/ensure.sh
+
+clean: demo-down ## Remove what was built
+	cargo clean
