@@ -34,7 +34,9 @@ cd "$here"
 # Flags of the caller's own Go work (-mod=vendor, a workspace) have no business here.
 export GOFLAGS='' GOWORK=off CGO_ENABLED=0
 unset GOOS GOARCH
-hash=$({ cat ./*.go go.mod go.sum ensure.sh; go env GOVERSION GOARCH; } | sha256sum | cut -c1-16)
+sources=$(find . -maxdepth 1 -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
+# shellcheck disable=SC2086 # file names of ours, without spaces
+hash=$({ cat $sources go.mod go.sum ensure.sh; go env GOVERSION GOARCH; } | sha256sum | cut -c1-16)
 cache=${TENANTRY_CACHE:-${HOME:?set HOME or TENANTRY_CACHE}/.cache/tenantry}/testcluster
 out=$cache/$hash-$flavour
 binary=$out/testcluster

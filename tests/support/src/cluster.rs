@@ -224,23 +224,24 @@ impl TestCluster {
             return Ok(());
         }
         let files = dir.display().to_string();
+        // Looked at before anything is applied: what is no definition would stay in a cluster that is not ours.
         let names = self
-            .kubectl([
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "-o",
-                "name",
-                "-f",
-                &files,
-            ])
+            .kubectl(["create", "--dry-run=client", "-o", "name", "-f", &files])
+            .await?;
+        let names = names
+            .lines()
+            .map(|line| {
+                line.strip_prefix("customresourcedefinition.apiextensions.k8s.io/")
+                    .with_context(|| {
+                        format!("{files} holds something that is no CustomResourceDefinition: {line}")
+                    })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.kubectl(["apply", "--server-side", "--force-conflicts", "-f", &files])
             .await?;
         let client = self.client().await?;
         let api = Api::<CustomResourceDefinition>::all(client.clone());
-        for line in names.lines() {
-            let Some(name) = line.strip_prefix("customresourcedefinition.apiextensions.k8s.io/") else {
-                bail!("{files} holds something that is no CustomResourceDefinition: {line}");
-            };
+        for name in names {
             let crd = wait_condition(&api, name, "Established", "True").await?;
             for version in crd.spec.versions.iter().filter(|version| version.served) {
                 let path = format!(

@@ -202,10 +202,14 @@ async fn apply_crds_refuses_other_kinds() -> Result<()> {
     let dir = tempfile::tempdir()?;
     fs::write(
         dir.path().join("map.yaml"),
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: stray, namespace: default}}",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: stray, namespace: default}\n",
     )?;
     let error = cluster.apply_crds(dir.path()).await.unwrap_err().to_string();
     assert!(error.contains("configmap/stray"), "{error}");
+    let left = cluster
+        .kubectl(["get", "configmap", "stray", "-n", "default"])
+        .await;
+    assert!(left.is_err(), "nothing may have been applied");
     Ok(())
 }
 

@@ -53,7 +53,7 @@ async fn it_sees_the_test_clusters_kubeconfig_and_nothing_else_of_the_environmen
     wait_for("the log", PATIENCE, async || {
         let logs = operator.logs()?;
         Ok(Seen::when(
-            logs.contains(&format!("KUBECONFIG={kubeconfig}\n")) && logs.contains("UNWANTED=\n"),
+            logs.contains(&format!("KUBECONFIG={kubeconfig}\n")) && logs.contains("CARGO_MANIFEST_DIR=\n"),
             || logs,
         ))
     })
