@@ -13,7 +13,9 @@ pub use artifact_fetch::{ArtifactFetch, ArtifactFetchSpec, ArtifactFetchStatus};
 pub use build_request::{BuildRequest, BuildRequestSpec, BuildRequestStatus};
 pub use tenant_connection::{TenantConnection, TenantConnectionSpec, TenantConnectionStatus};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 
 /// API group of every kind.
@@ -29,5 +31,31 @@ pub const FINALIZER: &str = "tenantry.dev/finalizer";
 
 /// All CRDs, in the order in which they are documented.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![TenantConnection::crd(), BuildRequest::crd(), ArtifactFetch::crd()]
+    let mut crds = vec![TenantConnection::crd(), BuildRequest::crd(), ArtifactFetch::crd()];
+    for crd in &mut crds {
+        for version in &mut crd.spec.versions {
+            if let Some(schema) = version
+                .schema
+                .as_mut()
+                .and_then(|s| s.open_api_v3_schema.as_mut())
+            {
+                drop_foreign_formats(schema);
+            }
+        }
+    }
+    crds
+}
+
+/// Rust's unsigned integers have formats that Kubernetes does not know and warns of at each apply; their bounds say the
+/// same.
+fn drop_foreign_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|f| f.starts_with("uint")) {
+        schema.format = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+        drop_foreign_formats(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        drop_foreign_formats(items);
+    }
 }

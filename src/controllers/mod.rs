@@ -8,6 +8,7 @@ pub mod build_request;
 pub mod connections;
 pub mod context;
 pub mod projects;
+pub mod status;
 pub mod tenant_connection;
 pub mod trouble;
 
@@ -21,5 +22,8 @@ use crate::runtime::Host;
 
 /// Starts all controllers on `host`.
 pub fn start(ctx: &Arc<Context>, host: &mut Host) {
+    let witness = Arc::clone(ctx);
+    host.tell_first(Arc::new(move |kind, key| witness.connections.changed(kind, key)));
+    tenant_connection::start(ctx, host);
     build_request::start(ctx, host);
 }

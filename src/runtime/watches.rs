@@ -131,9 +131,13 @@ pub fn channel() -> (Subscriber, mpsc::Receiver<Sighting>) {
     mpsc::channel(CHANNEL)
 }
 
+/// Told of each object that a watch saw, before any controller is. Must be quick.
+pub type Witness = Arc<dyn Fn(Kind, &ObjectKey) + Send + Sync>;
+
 /// All watches, before they run.
 pub struct Watches {
     scope: WatchScope,
+    witness: Option<Witness>,
     kinds: BTreeMap<Kind, KindWatch>,
 }
 
@@ -145,6 +149,7 @@ struct KindWatch {
 /// Whom a watch tells what.
 #[derive(Clone)]
 struct Tellers {
+    witness: Option<Witness>,
     subscribers: Vec<Subscriber>,
     readiness: Readiness,
     metrics: Arc<Metrics>,
@@ -155,6 +160,7 @@ impl Watches {
     pub fn new(scope: WatchScope) -> Self {
         Self {
             scope,
+            witness: None,
             kinds: BTreeMap::new(),
         }
     }
@@ -162,6 +168,11 @@ impl Watches {
     /// Which namespaces are watched.
     pub fn scope(&self) -> &WatchScope {
         &self.scope
+    }
+
+    /// Tells `witness` of everything, before any subscriber.
+    pub fn tell_first(&mut self, witness: Witness) {
+        self.witness = Some(witness);
     }
 
     /// Tells `subscriber` of all objects of kind `K`.
@@ -179,6 +190,7 @@ impl Watches {
         let watches = self.kinds.into_iter().map(|(kind, watch)| {
             readiness.lacks(watch_name(kind), format!("{} are not listed yet", kind.plural()));
             let tellers = Tellers {
+                witness: self.witness.clone(),
                 subscribers: watch.subscribers,
                 readiness: readiness.clone(),
                 metrics: metrics.clone(),
@@ -259,6 +271,9 @@ async fn watch_shard<K: Watched>(
                 continue;
             }
         };
+        if let (Some(witness), Seen::Object(glimpse) | Seen::Gone(glimpse)) = (&tellers.witness, &what) {
+            witness(K::KIND, &glimpse.key);
+        }
         let listed = what == Seen::Relisted;
         let sighting = Sighting {
             kind: K::KIND,

@@ -16,7 +16,7 @@ use super::{
     metrics::Metrics,
     references::Reference,
     shutdown::Shutdown,
-    watches::{self, Subscriber, WatchScope, Watches},
+    watches::{self, Subscriber, WatchScope, Watches, Witness},
 };
 use run::Loop;
 
@@ -153,6 +153,11 @@ impl Host {
     /// Which namespaces are watched.
     pub fn scope(&self) -> &WatchScope {
         self.watches.scope()
+    }
+
+    /// Tells `witness` of everything that is watched, before any controller hears of it.
+    pub fn tell_first(&mut self, witness: Witness) {
+        self.watches.tell_first(witness);
     }
 
     /// Begins to set up the controller that `make` makes.
