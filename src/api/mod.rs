@@ -59,3 +59,41 @@ fn drop_foreign_formats(schema: &mut JSONSchemaProps) {
         drop_foreign_formats(items);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn names(schema: &Value, into: &mut Vec<String>) {
+        if let Some(properties) = schema["properties"].as_object() {
+            into.extend(properties.keys().cloned());
+        }
+        match schema {
+            Value::Object(fields) => fields.values().for_each(|v| names(v, into)),
+            Value::Array(items) => items.iter().for_each(|v| names(v, into)),
+            _ => {}
+        }
+    }
+
+    /// kubectl reads YAML 1.1, where a key `on` is the boolean true: such a field could not be set by anybody.
+    #[test]
+    fn no_field_has_a_name_that_yaml_takes_for_a_boolean() {
+        let mut all = Vec::new();
+        for crd in crds() {
+            names(&serde_json::to_value(crd).unwrap(), &mut all);
+        }
+        assert!(
+            all.iter().any(|name| name == "connectionRef"),
+            "the walk finds fields"
+        );
+        for name in all {
+            let word = name.to_lowercase();
+            assert!(
+                !["y", "n", "yes", "no", "on", "off", "true", "false"].contains(&word.as_str()),
+                "{name:?} is no string in YAML 1.1"
+            );
+        }
+    }
+}

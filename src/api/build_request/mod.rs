@@ -204,10 +204,10 @@ pub struct Retry {
     /// Pause before the first further try; doubles each time, at most ten minutes.
     #[serde(default = "default_retry_backoff")]
     pub backoff: Duration,
-    /// Endings that are tried again.
+    /// Endings that are tried again. (Not named `on`: YAML 1.1, which kubectl reads, takes that key for a boolean.)
     #[serde(default = "default_retry_on")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
-    pub on: Vec<RetryOn>,
+    pub outcomes: Vec<RetryOn>,
 }
 
 impl Default for Retry {
@@ -215,7 +215,7 @@ impl Default for Retry {
         Self {
             limit: 0,
             backoff: default_retry_backoff(),
-            on: default_retry_on(),
+            outcomes: default_retry_on(),
         }
     }
 }

@@ -73,7 +73,7 @@ pub const fn reason(outcome: Outcome) -> Reason {
     }
 }
 
-/// The ending that `spec.retry.on` would have to name for another try; None where there is none.
+/// The ending that `spec.retry.outcomes` would have to name for another try; None where there is none.
 pub const fn retry_on(outcome: Outcome) -> Option<RetryOn> {
     match outcome {
         Outcome::Failed => Some(RetryOn::Failure),

@@ -369,7 +369,7 @@ mod tests {
             Standing::Stuck { .. }
         ));
         object.status.as_mut().unwrap().run.as_mut().unwrap().attempt = 1;
-        object.spec.retry.on = vec![RetryOn::Lost];
+        object.spec.retry.outcomes = vec![RetryOn::Lost];
         assert!(matches!(
             decide(&situation(&object), &Collected::default()).standing,
             Standing::Stuck { .. }

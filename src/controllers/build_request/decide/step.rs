@@ -155,7 +155,7 @@ pub fn may_retry(spec: &BuildRequestSpec, run: &CurrentRun) -> bool {
         && run
             .outcome
             .and_then(outcome::retry_on)
-            .is_some_and(|ending| spec.retry.on.contains(&ending))
+            .is_some_and(|ending| spec.retry.outcomes.contains(&ending))
         && run.outcome.is_some_and(|o| !outcome::is_success(o, spec))
 }
 
@@ -295,7 +295,7 @@ mod tests {
         run.attempt = 1;
         run.outcome = Some(Outcome::Unstable);
         assert!(!may_retry(&o.spec, &run));
-        o.spec.retry.on = vec![crate::api::build_request::RetryOn::Unstable];
+        o.spec.retry.outcomes = vec![crate::api::build_request::RetryOn::Unstable];
         assert!(may_retry(&o.spec, &run));
         o.spec.accept_unstable = true;
         assert!(
