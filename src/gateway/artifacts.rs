@@ -108,8 +108,17 @@ impl ProjectScope {
     /// The rung that answered and where it starts are told by the [`Download`].
     pub async fn download(&self, run: &RunRef, run_name: &str, path: &str, offset: u64) -> Result<Download> {
         let what = format!("download {path:?} of build {run} of project {}", self.name);
+        let Some(proxied) = proxy_artifact_path(&self.name, run, path) else {
+            let subject = Subject {
+                route: RouteClass::DownloadProxy,
+                what,
+                write: false,
+            };
+            return Err(GatewayError::new(ErrorKind::Rejected, &subject)
+                .with_remote("the path must be relative, without empty, '.' or '..' parts"));
+        };
         if self.may_try(Capability::JenkinsProxy) {
-            match self.download_proxied(run, path, offset, &what).await {
+            match self.download_proxied(&proxied, offset, &what).await {
                 Err(error) if falls_to_next_rung(&error) => {}
                 result => return result,
             }
@@ -130,19 +139,9 @@ impl ProjectScope {
         Ok(Download::new(answer.into_body(), 0, true))
     }
 
-    async fn download_proxied(&self, run: &RunRef, path: &str, offset: u64, what: &str) -> Result<Download> {
-        let Some(route) = proxy_artifact_path(&self.name, run, path) else {
-            let subject = Subject {
-                route: RouteClass::DownloadProxy,
-                what: what.into(),
-                write: false,
-            };
-            return Err(GatewayError::new(ErrorKind::Rejected, &subject)
-                .with_remote("the path must be relative, without empty, '.' or '..' parts"));
-        };
+    async fn download_proxied(&self, route: &str, offset: u64, what: &str) -> Result<Download> {
         let ask = |from: u64| {
-            let request =
-                Request::get(RouteClass::DownloadProxy, route.as_str(), what).limit(Limit::Artifact);
+            let request = Request::get(RouteClass::DownloadProxy, route, what).limit(Limit::Artifact);
             match HeaderValue::try_from(format!("bytes={from}-")) {
                 Ok(range) if from > 0 => request.header(header::RANGE, range),
                 _ => request,
@@ -178,3 +177,7 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
         .strip_prefix("bytes ")?;
     range.split('-').next()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+#[path = "artifacts_tests.rs"]
+mod tests;

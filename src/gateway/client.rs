@@ -354,3 +354,7 @@ impl GatewayError {
         super::kube_bridge::from_kube(error, what)
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

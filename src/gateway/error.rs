@@ -183,7 +183,7 @@ impl ErrorKind {
             Self::Forbidden => "not allowed, or no such project",
             Self::NotFound => "not found",
             Self::RouteMissing => "the gateway has no such route: is KubeSphere DevOps installed there?",
-            Self::Conflict => "exists already or changed meanwhile",
+            Self::Conflict => "the object is there already, or not in a state for this",
             Self::Rejected => "the remote does not accept the request",
             Self::UnknownCluster => "the gateway knows no such cluster",
             Self::Throttled => "too many requests",
@@ -248,6 +248,12 @@ impl GatewayError {
             retry_after: None,
             ambiguous: false,
         }))
+    }
+
+    /// Says what was asked in better words.
+    pub(crate) fn about(mut self, subject: &Subject) -> Self {
+        self.0.subject = Some(subject.clone());
+        self
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Self {

@@ -17,6 +17,7 @@ use kube::{
     core::GroupVersionKind,
     runtime::{WatchStreamExt as _, watcher},
 };
+use secrecy::ExposeSecret as _;
 
 use super::{
     capabilities::Capability,
@@ -134,7 +135,7 @@ pub(crate) fn from_kube(error: kube::Error, what: &str) -> GatewayError {
     let subject = subject(what);
     match error {
         kube::Error::Service(inner) => match inner.downcast::<GatewayError>() {
-            Ok(ours) => *ours,
+            Ok(ours) => ours.about(&subject),
             Err(other) => {
                 GatewayError::new(ErrorKind::ConnectionLost, &subject).with_remote(&other.to_string())
             }
@@ -148,6 +149,7 @@ pub(crate) fn from_kube(error: kube::Error, what: &str) -> GatewayError {
                 status: status.code,
                 headers: &headers,
                 body: body.as_bytes(),
+                secrets: &[],
             };
             super::wire::refusal::refusal(&reply)
         }
@@ -209,18 +211,31 @@ async fn carry(scope: Scope, request: http::Request<Body>) -> Answered {
         return Ok(response(status, &headers, reqwest::Body::wrap_stream(pieces)));
     }
     let whole = answer.whole(&[&bearer.access]).await?;
-    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&whole.body).is_ok();
+    let json = serde_json::from_slice::<Typed>(&whole.body);
     let error = match whole.reply().accept() {
         // kube logs a body that it cannot read, and a run's body holds parameter values: so it never gets to see one.
-        Ok(()) if !is_json => super::wire::json::garbled(&whole.reply()),
+        Ok(()) if json.is_err() => super::wire::json::garbled(&whole.reply()),
         Ok(()) => return Ok(response(whole.status, &whole.headers, whole.body.into())),
         Err(error) => error,
     };
     // A plain Kubernetes refusal is kube's business (404, 409, 410 steer its watcher); all else is ours.
-    if is_json && whole.body.starts_with(b"{\"kind\":\"Status\"") {
+    let plain = json.is_ok_and(|j| j.kind == "Status");
+    if plain && !contains(&whole.body, bearer.access.expose_secret()) {
         return Ok(response(whole.status, &whole.headers, whole.body.into()));
     }
     Err(error.into())
+}
+
+/// Any Kubernetes object or list.
+#[derive(serde::Deserialize)]
+struct Typed {
+    #[serde(default)]
+    kind: String,
+}
+
+/// Whether a refusal quotes the token; then kube does not get to see it.
+fn contains(body: &[u8], secret: &str) -> bool {
+    !secret.is_empty() && body.windows(secret.len()).any(|w| w == secret.as_bytes())
 }
 
 fn response(status: u16, headers: &http::HeaderMap, body: reqwest::Body) -> http::Response<reqwest::Body> {
@@ -231,3 +246,7 @@ fn response(status: u16, headers: &http::HeaderMap, body: reqwest::Body) -> http
     }
     response
 }
+
+#[cfg(test)]
+#[path = "kube_bridge_tests.rs"]
+mod tests;

@@ -90,7 +90,7 @@ impl LogStream {
                 Ok(Some(piece)) => self.lines.push(&piece),
                 Ok(None) => {
                     self.over = true;
-                    self.lines.flush()
+                    self.last_piece()
                 }
                 Err(error) => {
                     // What was handed out stays counted; the offset does not, so the next read goes by the count.
@@ -110,6 +110,18 @@ impl LogStream {
             }
         }
         None
+    }
+
+    /// A CR at the very end may be half of a line end: unless the log is complete it is left for the next read.
+    fn last_piece(&mut self) -> Bytes {
+        let held = self.lines.flush();
+        if self.end == LogEnd::Complete || held.is_empty() {
+            return held;
+        }
+        self.next_offset = self
+            .next_offset
+            .map(|offset| offset.saturating_sub(held.len() as u64));
+        Bytes::new()
     }
 
     /// Where to go on, and what is known about the end. Before the last piece was taken nothing is known about it, and
@@ -162,7 +174,7 @@ impl LogStream {
             .get("x-more-data")
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"true"));
         // A start beyond the end restarts at 0 (contract §5.6), as does a log that was replaced by a shorter one.
-        let resumed = start > 0 && size.is_some_and(|s| s >= start);
+        let resumed = start > 0 && size.is_none_or(|s| s >= start);
         Self {
             body,
             rung: LogRung::Progressive,
@@ -241,6 +253,7 @@ impl ProjectScope {
                 status: answer.status,
                 headers: &answer.headers,
                 body: b"",
+                secrets: &[],
             };
             return proxied(&reply).map(|()| answer);
         }
@@ -279,12 +292,15 @@ pub(crate) async fn refused(answer: Answer, bearer: &secrecy::SecretString) -> G
     }
 }
 
-/// Whether the next lower rung may do what this one could not: it was refused, or is not there.
+/// Whether the next lower rung may do what this one could not: it was refused, is not there, or the answer has no mark
+/// of Jenkins. The latter is how Jenkins looks when it is down, but also behind something that strips headers; the
+/// lower rung says plainly which.
 pub(crate) fn falls_to_next_rung(error: &GatewayError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Forbidden | ErrorKind::RouteMissing | ErrorKind::BadRequestForm
-    )
+    match error.kind() {
+        ErrorKind::Forbidden | ErrorKind::RouteMissing | ErrorKind::BadRequestForm => true,
+        ErrorKind::JenkinsUnavailable => error.status().is_some_and(|s| (200..300).contains(&s)),
+        _ => false,
+    }
 }
 
 /// Turns CR LF into LF, across pieces; a lone CR (a progress bar) stays.
@@ -320,25 +336,5 @@ impl LineEnds {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn normalise(pieces: &[&[u8]]) -> Vec<u8> {
-        let mut lines = LineEnds::default();
-        let mut out: Vec<u8> = pieces.iter().flat_map(|p| lines.push(p)).collect();
-        out.extend(lines.flush());
-        out
-    }
-
-    #[test]
-    fn crlf_becomes_lf_wherever_the_text_is_cut() {
-        let text = b"a\r\nb\r\r\n\r50%\r100%\n\r\n\r";
-        let want = b"a\nb\r\n\r50%\r100%\n\n\r";
-        for cut in 0..=text.len() {
-            let (left, right) = text.split_at(cut);
-            assert_eq!(normalise(&[left, right]), want, "cut at {cut}");
-        }
-        let single: Vec<&[u8]> = text.chunks(1).collect();
-        assert_eq!(normalise(&single), want);
-    }
-}
+#[path = "log_tests.rs"]
+mod tests;

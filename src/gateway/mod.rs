@@ -21,6 +21,8 @@ mod route;
 mod runs;
 mod session;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 mod transport;
 pub mod wire;
 

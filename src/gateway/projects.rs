@@ -77,3 +77,7 @@ pub fn resolve_project<'a>(projects: &'a [Project], wanted: &str) -> Result<&'a 
         }
     }
 }
+
+#[cfg(test)]
+#[path = "projects_tests.rs"]
+mod tests;

@@ -278,3 +278,7 @@ impl ProjectScope {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "runs_tests.rs"]
+mod tests;

@@ -302,7 +302,9 @@ impl Session {
                 "a fixed token cannot be renewed",
             ));
         };
-        let mut secrets = vec![password, client_secret];
+        let mut secrets = vec![password];
+        // The usual client secret is no secret, and it is a part of every API group's name.
+        secrets.extend(Some(client_secret).filter(|s| s.expose_secret() != client_id));
         secrets.extend(refresh);
         // The crate wants a whole URL; only path and body of what it makes are used.
         let url = TokenUrl::from_url(transport.endpoint().clone());

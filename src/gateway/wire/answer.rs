@@ -4,11 +4,12 @@ use http::{HeaderMap, Method};
 
 use super::{
     artifact::{self, Artifact},
+    json::garbled,
     oauth::{self, Tokens},
     pipeline::{self, Branch, Pipeline},
     project::{self, NamespaceView, Project, Workspace},
     refusal::{Reply, X_JENKINS},
-    run::{self, JenkinsRun, Page, Run},
+    run::{self, JenkinsRun, Page, Run, WatchLine},
     stage::{self, Stage},
 };
 use crate::gateway::{
@@ -56,11 +57,15 @@ pub enum Answer {
     Bytes(usize),
     /// A list of Events.
     Events,
+    /// What a watch said before it ended.
+    Watch(Vec<WatchLine>),
+    /// A success of a route the client has no use for.
+    Other,
 }
 
-/// The route class of a request, where the client has a use for that route. `path` may have a cluster prefix and a query.
-pub fn classify(method: &Method, path: &str) -> Option<RouteClass> {
-    shape(method, path).map(|(class, _)| class)
+/// The route class of a request. `path` may have a cluster prefix and a query.
+pub fn classify(method: &Method, path: &str) -> RouteClass {
+    shape(method, path).0
 }
 
 /// What the route's body holds.
@@ -68,12 +73,26 @@ pub fn classify(method: &Method, path: &str) -> Option<RouteClass> {
 enum Holds {
     One,
     Many,
+    Stream,
 }
 
-fn shape(method: &Method, path: &str) -> Option<(RouteClass, Holds)> {
+fn shape(method: &Method, path: &str) -> (RouteClass, Holds) {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    match known(method, path.trim_matches('/')) {
+        Some((RouteClass::Kubernetes, Holds::Many))
+            if query.split('&').any(|p| matches!(p, "watch=true" | "watch=1")) =>
+        {
+            (RouteClass::Kubernetes, Holds::Stream)
+        }
+        Some(shape) => shape,
+        None if path.contains("/devops.kubesphere.io/v1alpha2/") => (RouteClass::OtherJenkins, Holds::One),
+        None => (RouteClass::Other, Holds::One),
+    }
+}
+
+fn known(method: &Method, path: &str) -> Option<(RouteClass, Holds)> {
     use Holds::{Many, One};
     use RouteClass as R;
-    let path = path.split('?').next()?.trim_matches('/');
     let all: Vec<&str> = path.split('/').collect();
     let parts = match all.as_slice() {
         ["clusters", _, rest @ ..] => rest,
@@ -144,25 +163,22 @@ fn shape(method: &Method, path: &str) -> Option<(RouteClass, Holds)> {
     })
 }
 
-/// Takes an exchange through the client's own parsing. None for a route the client does not use.
-pub fn read(
-    method: &Method,
-    path: &str,
-    status: u16,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<Result<Answer>> {
-    let (route, holds) = shape(method, path)?;
+/// Takes an exchange through the client's own parsing.
+pub fn read(method: &Method, path: &str, status: u16, headers: &HeaderMap, body: &[u8]) -> Result<Answer> {
+    let (route, holds) = shape(method, path);
     let write = !matches!(*method, Method::GET | Method::HEAD) && route != RouteClass::Token;
     let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
     let subject = Subject { route, what, write };
-    let reply = Reply {
-        subject: &subject,
-        status,
-        headers,
-        body,
-    };
-    Some(parse(&reply, holds))
+    parse(
+        &Reply {
+            subject: &subject,
+            status,
+            headers,
+            body,
+            secrets: &[],
+        },
+        holds,
+    )
 }
 
 fn parse(reply: &Reply<'_>, holds: Holds) -> Result<Answer> {
@@ -180,6 +196,12 @@ fn parse(reply: &Reply<'_>, holds: Holds) -> Result<Answer> {
         R::Branches if one => Answer::Branch(Box::new(pipeline::branch(reply)?)),
         R::Branches => Answer::Branches(pipeline::branches(reply)?),
         R::RunCreate | R::RunTrigger | R::RunGet => Answer::Run(Box::new(run::run(reply)?)),
+        R::Kubernetes if holds == Holds::Stream => {
+            reply.accept()?;
+            let lines = reply.body.split(|b| *b == b'\n').filter(|l| !l.is_empty());
+            let read: Option<Vec<_>> = lines.map(run::watch_line).collect();
+            Answer::Watch(read.ok_or_else(|| garbled(reply))?)
+        }
         R::Kubernetes if one => Answer::Run(Box::new(run::run(reply)?)),
         R::RunList | R::Kubernetes => Answer::Runs(run::runs(reply)?),
         R::RunDelete => reply.accept().map(|()| Answer::Deleted)?,
@@ -188,6 +210,7 @@ fn parse(reply: &Reply<'_>, holds: Holds) -> Result<Answer> {
         R::Artifacts => Answer::Artifacts(artifact::artifacts(reply)?),
         R::Log | R::Download => reply.accept().map(|()| Answer::Bytes(reply.body.len()))?,
         R::LogProxy | R::DownloadProxy => proxied(reply).map(|()| Answer::Bytes(reply.body.len()))?,
+        R::Other | R::OtherJenkins => reply.accept().map(|()| Answer::Other)?,
         R::Events => run::trigger_failure(reply, "").map(|_| Answer::Events)?,
     })
 }

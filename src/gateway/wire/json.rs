@@ -88,7 +88,7 @@ pub(crate) fn garbled(reply: &Reply<'_>) -> GatewayError {
     };
     GatewayError::new(ErrorKind::Garbled, reply.subject)
         .with_status(reply.status)
-        .with_remote(&shown)
+        .with_remote(&reply.redact(shown))
         .with_ambiguous(reply.subject.write)
 }
 

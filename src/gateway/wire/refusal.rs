@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, header};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::gateway::{
@@ -24,6 +25,8 @@ pub struct Reply<'a> {
     pub headers: &'a HeaderMap,
     /// The whole body, or as much of an error's body as was read.
     pub body: &'a [u8],
+    /// What must not come into a message, should the remote echo it.
+    pub secrets: &'a [SecretString],
 }
 
 impl Reply<'_> {
@@ -34,6 +37,15 @@ impl Reply<'_> {
         } else {
             Err(refusal(self))
         }
+    }
+
+    /// Takes secrets out of a sentence, once its meaning was read: a secret may be an ordinary word.
+    pub(crate) fn redact(&self, sentence: impl Into<String>) -> String {
+        self.secrets
+            .iter()
+            .map(ExposeSecret::expose_secret)
+            .filter(|secret| !secret.is_empty())
+            .fold(sentence.into(), |text, secret| text.replace(secret, "[redacted]"))
     }
 }
 
@@ -160,7 +172,7 @@ pub(crate) fn refusal(reply: &Reply<'_>) -> GatewayError {
     let may_have_happened = matches!(reply.status, 408 | 500..=599) && !definite;
     GatewayError::new(kind, reply.subject)
         .with_status(reply.status)
-        .with_remote(&sentence)
+        .with_remote(&reply.redact(sentence))
         .with_retry_after(retry_after(reply.headers))
         .with_ambiguous(reply.subject.write && may_have_happened)
 }

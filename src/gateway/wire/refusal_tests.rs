@@ -155,6 +155,7 @@ fn every_known_refusal_ends_in_the_right_kind() {
             status: case.status,
             headers: &headers,
             body: case.body.as_bytes(),
+            secrets: &[],
         };
         let error = reply.accept().expect_err(case.name);
         assert_eq!(error.kind(), case.kind, "{}: {error}", case.name);
@@ -212,6 +213,7 @@ fn no_status_and_no_body_makes_it_panic_or_turn_a_refusal_into_a_success() {
                     status,
                     headers: &headers,
                     body: body.as_bytes(),
+                    secrets: &[],
                 };
                 assert!(reply.accept().is_err(), "{status} {body}");
             }

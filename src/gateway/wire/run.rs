@@ -446,6 +446,38 @@ pub fn runs(reply: &Reply<'_>) -> Result<Page<Run>> {
     })
 }
 
+/// One line of a watch.
+#[derive(Debug, Clone)]
+pub enum WatchLine {
+    /// ADDED or MODIFIED.
+    Changed(Box<Run>),
+    /// DELETED, with the last state.
+    Deleted(Box<Run>),
+    /// Nothing changed; the watch is at this version.
+    Bookmark(String),
+    /// The watch is over, with this code: 410 means that a list is due.
+    Error(u16),
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: String,
+    object: serde_json::Value,
+}
+
+/// Reads one line of a watch through `/apis`; None if it is none.
+pub fn watch_line(line: &[u8]) -> Option<WatchLine> {
+    let Line { kind, object } = serde_json::from_slice(line).ok()?;
+    Some(match kind.as_str() {
+        "ADDED" | "MODIFIED" => WatchLine::Changed(Box::new(run_from_value(object).ok()?)),
+        "DELETED" => WatchLine::Deleted(Box::new(run_from_value(object).ok()?)),
+        "BOOKMARK" => WatchLine::Bookmark(object.pointer("/metadata/resourceVersion")?.as_str()?.to_owned()),
+        "ERROR" => WatchLine::Error(u16::try_from(object.get("code")?.as_u64()?).ok()?),
+        _ => return None,
+    })
+}
+
 /// Reads a run out of a JSON object, e.g. one that a watch gave.
 pub fn run_from_value(object: serde_json::Value) -> std::result::Result<Run, serde_json::Error> {
     Ok(run_of(serde_json::from_value(object)?))

@@ -269,6 +269,7 @@ fn the_newest_trigger_failure_of_this_run_is_found() {
         status: 200,
         headers: &headers,
         body: body.as_bytes(),
+        secrets: &[],
     };
     assert_eq!(
         trigger_failure(&reply, "u").unwrap().as_deref(),
