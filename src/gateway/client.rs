@@ -135,7 +135,7 @@ impl Gateway {
         self.0
             .lock_capabilities()
             .values()
-            .fold(Capabilities::default(), |all, one| all.or(one))
+            .fold(Capabilities::default(), Capabilities::or)
     }
 }
 

@@ -95,8 +95,7 @@ fn known(method: &Method, path: &str) -> Option<(RouteClass, Holds)> {
     use RouteClass as R;
     let all: Vec<&str> = path.split('/').collect();
     let parts = match all.as_slice() {
-        ["clusters", _, rest @ ..] => rest,
-        rest => rest,
+        ["clusters", _, rest @ ..] | rest => rest,
     };
     let get = method == Method::GET;
     let post = method == Method::POST;
@@ -145,8 +144,9 @@ fn known(method: &Method, path: &str) -> Option<(RouteClass, Holds)> {
             _,
             rest @ ..,
         ] => match rest {
-            ["jenkins", .., "logText", "progressiveText"] if get => (R::LogProxy, One),
-            ["jenkins", .., "consoleText"] if get => (R::LogProxy, One),
+            ["jenkins", .., "logText", "progressiveText"] | ["jenkins", .., "consoleText"] if get => {
+                (R::LogProxy, One)
+            }
             ["jenkins", inner @ ..] if get && inner.contains(&"artifact") => (R::DownloadProxy, One),
             ["pipelines", _, "branches", _, "runs", inner @ ..] | ["pipelines", _, "runs", inner @ ..] => {
                 match inner {

@@ -177,6 +177,7 @@ pub(crate) fn refusal(reply: &Reply<'_>) -> GatewayError {
         .with_ambiguous(reply.subject.write && may_have_happened)
 }
 
+#[allow(clippy::match_same_arms)] // one line a status, in order
 fn kind(reply: &Reply<'_>, said: &Said) -> ErrorKind {
     let route = reply.subject.route;
     let from_jenkins = reply.headers.contains_key(X_JENKINS);
