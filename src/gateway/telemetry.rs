@@ -52,15 +52,11 @@ pub enum RouteClass {
     DownloadProxy,
     /// Events of a run.
     Events,
-    /// A Jenkins-backed route without a class of its own.
-    OtherJenkins,
-    /// Any other route.
-    Other,
 }
 
 impl RouteClass {
     /// Every class, for tables and docs.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 22] = [
         Self::Token,
         Self::UserInfo,
         Self::Workspaces,
@@ -83,8 +79,6 @@ impl RouteClass {
         Self::Download,
         Self::DownloadProxy,
         Self::Events,
-        Self::OtherJenkins,
-        Self::Other,
     ];
 
     /// The metric label.
@@ -112,8 +106,6 @@ impl RouteClass {
             Self::Download => "download",
             Self::DownloadProxy => "download_proxy",
             Self::Events => "events",
-            Self::OtherJenkins => "other_jenkins",
-            Self::Other => "other",
         }
     }
 
@@ -128,7 +120,6 @@ impl RouteClass {
                 | Self::Artifacts
                 | Self::Download
                 | Self::DownloadProxy
-                | Self::OtherJenkins
         )
     }
 }
