@@ -8,7 +8,7 @@ use std::{
 use clap::Parser as _;
 use tenantry::runtime::{
     cli::{Cli, Command, CrdFormat},
-    crds, operator, telemetry,
+    crds, operator, reference, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Crds(options) => match (options.out, options.format) {
             (Some(folder), _) => crds::write(&folder),
             (None, CrdFormat::Yaml) => Ok(stdout().write_all(crds::stream()?.as_bytes())?),
-            (None, CrdFormat::Markdown) => anyhow::bail!("not yet"),
+            (None, CrdFormat::Markdown) => Ok(stdout().write_all(reference::markdown().as_bytes())?),
         },
     }
 }

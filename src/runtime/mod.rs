@@ -34,6 +34,7 @@ pub mod kind;
 pub mod metrics;
 pub mod operator;
 pub mod queue;
+pub mod reference;
 pub mod references;
 pub mod shutdown;
 pub mod telemetry;
