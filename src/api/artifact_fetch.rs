@@ -94,6 +94,7 @@ pub struct RunCoordinates {
     /// The branch, as git writes it, of a multi-branch pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.startsWith('refs/') && !self.contains('%') && self.matches('^[^ ~^:?*\\\\[\\\\\\\\\\\\x00-\\\\x1f\\\\x7f]+$')").message("branch must be written as git shows it, like feature/login: without refs/heads/ and without percent encoding"))]
     pub branch: Option<String>,
     /// Name of the PipelineRun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
