@@ -8,6 +8,7 @@
 pub mod config_map;
 #[cfg(test)]
 mod fake_api;
+pub mod files;
 pub mod keys;
 pub mod log;
 pub mod selection;
