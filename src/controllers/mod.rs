@@ -26,4 +26,5 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
     host.tell_first(Arc::new(move |kind, key| witness.connections.changed(kind, key)));
     tenant_connection::start(ctx, host);
     build_request::start(ctx, host);
+    artifact_fetch::start(ctx, host);
 }

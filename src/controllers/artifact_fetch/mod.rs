@@ -1,1 +1,178 @@
-//! The controller of this kind.
+//! The controller of ArtifactFetches: the files of a run, brought home into a ConfigMap.
+//!
+//! One reconcile: [`observe`] what is here, [`decide`]; where coordinates name the run and it is not known to be stored,
+//! ask the remote which run that is and decide again; [`act`] (fetch and store); [`report`]. [`target`] is the run once it
+//! is known. A finished object costs no remote call: whether its ConfigMap is unchanged is seen from metadata alone.
+
+pub mod act;
+pub mod decide;
+pub mod observe;
+pub mod report;
+pub mod target;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Api, Resource, ResourceExt, api::PostParams};
+
+use self::{
+    decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told},
+    observe::Named,
+    report::{Came, Held},
+};
+use super::{Context, Trouble};
+use crate::{
+    api::{
+        ArtifactFetch, ArtifactFetchStatus, BuildRequest, TenantConnection,
+        conditions::{ConditionType, Reason, is_true},
+    },
+    runtime::{Host, ObjectKey, ReconcileError, Reconciler, Reference, Requeue, events::Severity},
+};
+
+/// How long a write to our own API server may take.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// The controller of ArtifactFetches.
+pub struct ArtifactFetches {
+    ctx: Arc<Context>,
+}
+
+/// Starts it.
+pub fn start(ctx: &Arc<Context>, host: &mut Host) {
+    let ctx = Arc::clone(ctx);
+    host.control(|_| ArtifactFetches { ctx })
+        .wakes_on::<BuildRequest>()
+        .wakes_on::<TenantConnection>()
+        .owns::<ConfigMap>()
+        .start();
+}
+
+impl Reconciler for ArtifactFetches {
+    type Kind = ArtifactFetch;
+
+    async fn reconcile(&self, object: Arc<ArtifactFetch>) -> Result<Requeue, ReconcileError> {
+        let (held, came) = match observe::here(&self.ctx, &object).await {
+            Ok(seen) => (held(&object, &seen.stored), self.proceed(&object, seen).await),
+            Err(trouble) => (Held::default(), failed(trouble, None)),
+        };
+        if let Some(status) = report::status(&object, held, &came, &Time(Timestamp::now())) {
+            self.write(&object, &came, status).await?;
+        }
+        Ok(report::requeue(&came, self.ctx.tunables.stalled_resync))
+    }
+
+    fn references(&self, object: &ArtifactFetch) -> BTreeSet<Reference> {
+        let source = &object.spec.source;
+        let mut references = BTreeSet::new();
+        if let Some(request) = &source.build_request_ref {
+            references.insert(Reference::to::<BuildRequest>(&request.name));
+        }
+        let ready = object
+            .status
+            .as_ref()
+            .is_some_and(|status| is_true(&status.conditions, ConditionType::Ready));
+        if let Some(run) = source.run.as_ref().filter(|_| !ready) {
+            references.insert(Reference::to::<TenantConnection>(&run.connection_ref.name));
+        }
+        references
+    }
+}
+
+fn held(object: &ArtifactFetch, stored: &StoredSeen) -> Held {
+    let told = holds_what_was_told(object, stored);
+    let mine = match stored {
+        StoredSeen::Ours(mine) => Some(mine.as_ref()),
+        StoredSeen::Nothing | StoredSeen::Foreign(_) => None,
+    };
+    Held {
+        told,
+        wanted: told && holds_selection(object, mine),
+    }
+}
+
+fn failed(trouble: Trouble, revision: Option<String>) -> Came {
+    Came::Failed { trouble, revision }
+}
+
+impl ArtifactFetches {
+    /// Decides and acts until there is something to report.
+    async fn proceed(&self, object: &ArtifactFetch, mut seen: Seen) -> Came {
+        let mut decision = decide(object, &seen);
+        if decision == Decision::Resolve {
+            match self.resolve(object).await {
+                Ok(Named::Ended(target)) => {
+                    seen.source = SourceSeen::Ended(target);
+                    decision = decide(object, &seen);
+                }
+                Ok(Named::Active { message, look_in }) => {
+                    return Came::Waiting {
+                        message,
+                        look_in: Some(look_in),
+                    };
+                }
+                Err(trouble) => return failed(trouble, None),
+            }
+        }
+        match decision {
+            Decision::Suspend => Came::Suspended,
+            Decision::Stored => Came::Stored,
+            Decision::Wait(message) => Came::Waiting {
+                message,
+                look_in: None,
+            },
+            Decision::Stuck(trouble) => failed(trouble, None),
+            Decision::Fetch(target) => match act::fetch(&self.ctx, object, &target).await {
+                Ok(fetched) => Came::Fetched(Box::new(fetched)),
+                Err(trouble) => failed(trouble, Some(target.revision)),
+            },
+            // Once the run is known, there is nothing left to ask.
+            Decision::Rest | Decision::Resolve => Came::Unchanged,
+        }
+    }
+
+    async fn resolve(&self, object: &ArtifactFetch) -> Result<Named, Trouble> {
+        match &object.spec.source.run {
+            Some(coordinates) => observe::on_remote(&self.ctx, object, coordinates).await,
+            None => Err(Trouble::user(
+                Reason::InvalidSpec,
+                "spec.source is empty: set exactly one of source.buildRequestRef and source.run",
+            )),
+        }
+    }
+
+    /// Writes the status under the version that was read, and tells what is new in it.
+    async fn write(
+        &self,
+        object: &ArtifactFetch,
+        came: &Came,
+        status: ArtifactFetchStatus,
+    ) -> Result<(), ReconcileError> {
+        let note = report::note(object, came, &status);
+        let mut next = object.clone();
+        next.metadata.managed_fields = None;
+        next.status = Some(status);
+        let api: Api<ArtifactFetch> =
+            Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
+        let what = format!("write the status of ArtifactFetch {}", ObjectKey::of(object));
+        let name = object.name_any();
+        let params = PostParams::default();
+        let write = api.replace_status(&name, &params, &next);
+        tokio::time::timeout(WRITE_LIMIT, write)
+            .await
+            .map_err(|_| ReconcileError::Other(format!("{what}: no answer in time")))?
+            .map_err(ReconcileError::api(what))?;
+        if let Some(note) = note {
+            let severity = if note.warning {
+                Severity::Warning
+            } else {
+                Severity::Normal
+            };
+            self.ctx
+                .announcer
+                .say(severity, &object.object_ref(&()), note.reason, &note.message)
+                .await;
+        }
+        Ok(())
+    }
+}

@@ -446,7 +446,8 @@ async fn list(project: &ProjectScope, pipeline: &str) -> Result<Vec<Run>, Troubl
     Ok(project.runs(pipeline, 1, SEARCHED).await?.items)
 }
 
-async fn find_pipeline(project: &ProjectScope, name: &str) -> Result<Pipeline, Trouble> {
+/// The pipeline of this name, or a word about what there is instead.
+pub async fn find_pipeline(project: &ProjectScope, name: &str) -> Result<Pipeline, Trouble> {
     match project.pipeline(name).await {
         Ok(pipeline) if pipeline.deleting => Err(Trouble::user(
             Reason::PipelineNotFound,
@@ -477,7 +478,12 @@ async fn find_pipeline(project: &ProjectScope, name: &str) -> Result<Pipeline, T
     }
 }
 
-fn find_branch<'a>(branches: &'a [Branch], pipeline: &Pipeline, name: &str) -> Result<&'a Branch, Trouble> {
+/// The branch that git knows under this name, or a word about what there is instead.
+pub fn find_branch<'a>(
+    branches: &'a [Branch],
+    pipeline: &Pipeline,
+    name: &str,
+) -> Result<&'a Branch, Trouble> {
     let trouble = |message| Trouble::user(Reason::BranchNotFound, message);
     match Branch::find(branches, &GitBranch::new(name)) {
         Some(branch) if branch.disabled => Err(trouble(format!(
