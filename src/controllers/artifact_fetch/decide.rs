@@ -87,7 +87,7 @@ fn unless_suspended(object: &ArtifactFetch, seen: &Seen) -> Decision {
     let mine = match &seen.stored {
         StoredSeen::Foreign(trouble) => return Decision::Stuck(trouble.clone()),
         StoredSeen::Nothing => None,
-        StoredSeen::Ours(mine) => Some(mine),
+        StoredSeen::Ours(mine) => Some(mine.as_ref()),
     };
     match &seen.source {
         SourceSeen::Waiting(what) => Decision::Wait(what.clone()),
