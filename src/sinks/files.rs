@@ -1,6 +1,9 @@
 //! Archived files in one ConfigMap: text as `data`, everything else as `binaryData`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    string::FromUtf8Error,
+};
 
 use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use kube::Resource;
@@ -130,7 +133,7 @@ pub fn is_intact(mine: &Mine, selection: &str, files: usize, prune: bool) -> boo
 
 /// The bytes as text where they are text that people can read as such; JSON would blow up control characters sixfold.
 fn text(bytes: Vec<u8>) -> Result<String, Vec<u8>> {
-    let text = String::from_utf8(bytes).map_err(|error| error.into_bytes())?;
+    let text = String::from_utf8(bytes).map_err(FromUtf8Error::into_bytes)?;
     let escapes = text
         .chars()
         .filter(|c| *c < ' ' && !matches!(c, '\n' | '\r' | '\t'))

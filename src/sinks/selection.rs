@@ -46,14 +46,15 @@ impl Selection {
             max_files,
             prune: _,
         } = files;
-        let mut wanted = format!("include {}", quoted(include));
-        if !exclude.is_empty() {
-            wanted += &format!(", exclude {}", quoted(exclude));
-        }
+        let left_out = if exclude.is_empty() {
+            String::new()
+        } else {
+            format!(", exclude {}", quoted(exclude))
+        };
         Ok(Self {
             include: globs("include", include)?,
             exclude: globs("exclude", exclude)?,
-            wanted,
+            wanted: format!("include {}{left_out}", quoted(include)),
             verify: verify
                 .iter()
                 .map(|v| (v.path.clone(), v.sha256.clone()))
