@@ -54,6 +54,9 @@ impl FromStr for Duration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err("a duration is empty: write it like 90s, 10m or 1h30m".into());
+        }
         let parsed = kube::core::Duration::from_str(text).map_err(|e| e.to_string())?;
         if parsed.is_negative() {
             return Err(format!("duration {text:?} is negative"));
