@@ -21,7 +21,7 @@ use crate::{
         conditions::Reason,
     },
     controllers::Trouble,
-    gateway::{CreateOutcome, ErrorKind, GatewayError, JenkinsState, NewRun, ProjectScope},
+    gateway::{CreateOutcome, ErrorKind, GatewayError, NewRun, ProjectScope},
 };
 
 /// Label of our runs on the remote, so that people see where they come from.
@@ -174,13 +174,13 @@ impl Actor<'_> {
     }
 }
 
-/// Stops a build. One that waited in the queue of Jenkins is over at once, and its number never existed (contract §6.2).
+/// Stops a build. What came of it is seen at the next look, where Jenkins itself is asked: one that waited in the queue
+/// leaves nothing behind there (contract §6.2).
 pub async fn stop(project: &ProjectScope, run: &CurrentRun) -> ActOutcome {
     let Some(reference) = reference(run) else {
         return ActOutcome::Nothing;
     };
     match project.stop(&reference).await {
-        Ok(build) if build.state == JenkinsState::Finished && !run.dequeued => ActOutcome::StoppedAtOnce,
         Ok(_) => ActOutcome::Nothing,
         Err(error) => ActOutcome::Failed(error.into()),
     }

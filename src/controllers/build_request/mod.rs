@@ -235,20 +235,6 @@ impl BuildRequests {
         };
         let then = after::decide(&situation, &decision, &came);
         let object = self.write(&object, &situation, &then).await?;
-        if then.act != Act::Nothing {
-            // Tidying up on the remote: its failure changes nothing any more.
-            let observer = Observer {
-                object: &object,
-                ..observer
-            };
-            let actor = Actor {
-                observer: &observer,
-                logs: &self.logs,
-            };
-            if let after::ActOutcome::Failed(trouble) = actor.carry_out(&then, None).await {
-                tracing::info!(object = %key, "could not tidy up on the remote: {trouble}");
-            }
-        }
         Ok((object, then.wake))
     }
 

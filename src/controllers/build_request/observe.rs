@@ -374,6 +374,8 @@ fn asks_jenkins(situation: &Situation<'_>, run: &CurrentRun, seen: Option<&Run>)
     match seen.map(|seen| (seen, seen.progress())) {
         None => missing_for(situation, run) >= situation.tunables.missing_grace,
         Some((_, RunProgress::Finished(how))) => how.is_none(),
+        // A build that was stopped in the queue is gone there, and its run would stay as it was for ever (contract §6.2).
+        Some(_) if run.stop.is_some() => true,
         Some((seen, _)) => {
             let moved = seen
                 .updated

@@ -26,8 +26,6 @@ pub enum ActOutcome {
     NotSent(Trouble),
     /// It may have been carried out.
     Unclear(Trouble),
-    /// The remote stopped the build, and says that it is over.
-    StoppedAtOnce,
     /// The run object is gone.
     Removed,
     /// The log was read so far.
@@ -98,7 +96,6 @@ pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -
             decision.wake = Wake::After(std::time::Duration::from_secs(1));
             decision
         }
-        ActOutcome::StoppedAtOnce => ended(situation, status).act(super::Act::DeleteRun),
         // One with a build number is followed by that; one that is over is only tidied up.
         ActOutcome::Removed
             if status
@@ -165,7 +162,6 @@ fn starting(message: &str) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::build_request::Outcome;
     use crate::controllers::build_request::decide::{
         Act,
         testing::{object_in, situation},
@@ -196,24 +192,5 @@ mod tests {
     fn a_refused_rung_leads_to_the_other_without_a_name() {
         let run = after(&ActOutcome::RungRefused).status.run.unwrap();
         assert_eq!((run.trigger, run.name), (TriggerRung::Post, None));
-    }
-
-    #[test]
-    fn a_build_that_was_stopped_in_the_queue_is_over_and_its_object_goes() {
-        let mut object = object_in(RunState::Started);
-        let run = object.status.as_mut().unwrap().run.as_mut().unwrap();
-        run.stop = Some(crate::api::build_request::StopRequest {
-            reason: StopReason::Cancelled,
-            requested_at: super::super::testing::ago(1),
-        });
-        let before =
-            Decision::wait(object.status.clone().unwrap(), Standing::Unchanged, Wake::Now).act(Act::Stop);
-        let decision = decide(&situation(&object), &before, &ActOutcome::StoppedAtOnce);
-        let run = decision.status.run.unwrap();
-        assert_eq!(
-            (run.state, run.outcome),
-            (RunState::Ended, Some(Outcome::Cancelled))
-        );
-        assert_eq!(decision.act, Act::DeleteRun);
     }
 }
