@@ -1,0 +1,129 @@
+//! Pipelines (contract §4.2).
+
+use serde_json::{Value, json};
+
+use super::{MANAGER, envelope, list as lists, success, untyped};
+use crate::call::{Call, page};
+use crate::reply::Reply;
+use crate::store::{PIPELINES, PROJECTS, StoreError, Writer};
+
+/// The project must exist as a DevOpsProject.
+pub(super) fn check_project(call: &mut Call<'_>, project: &str) -> Result<(), Reply> {
+    match call.cluster().store.get(&PROJECTS, "", project) {
+        Some(_) => Ok(()),
+        None => Err(StoreError::not_found(&PROJECTS, project).text_400()),
+    }
+}
+
+macro_rules! tri {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(reply) => return reply,
+        }
+    };
+}
+pub(super) use tri;
+
+fn with_status(mut object: Value) -> Value {
+    if object.get("status").is_none() {
+        object["status"] = json!({});
+    }
+    object
+}
+
+pub(super) fn list(call: &mut Call<'_>, project: &str) -> Reply {
+    tri!(check_project(call, project));
+    let query = call.query.clone();
+    let mut items: Vec<Value> = call
+        .cluster()
+        .store
+        .list(&PIPELINES, Some(project))
+        .filter(|p| lists::passes(p, &query))
+        .filter(|p| query.get("type").is_none_or(|t| p["spec"]["type"] == t))
+        .cloned()
+        .map(with_status)
+        .collect();
+    lists::sort(&mut items, &query);
+    let total = items.len();
+    envelope(page(items, &query), total, true)
+}
+
+pub(super) fn get(call: &mut Call<'_>, project: &str, pipeline: &str) -> Reply {
+    tri!(check_project(call, project));
+    match call.cluster().store.get(&PIPELINES, project, pipeline) {
+        Some(object) => Reply::devops_json(&untyped(with_status(object.clone()))),
+        None => StoreError::not_found(&PIPELINES, pipeline).text_400(),
+    }
+}
+
+pub(super) fn create(call: &mut Call<'_>, project: &str) -> Reply {
+    tri!(check_project(call, project));
+    let mut body = tri!(call.json());
+    body["metadata"]["namespace"] = Value::from(project);
+    body["status"] = json!({});
+    match call.cluster().store.create(&PIPELINES, body, MANAGER, false) {
+        Ok(object) => Reply::devops_json(&untyped(object)),
+        Err(error) => error.text_400(),
+    }
+}
+
+/// Last writer wins; the stored inline Jenkinsfile stays whatever is sent.
+pub(super) fn update(call: &mut Call<'_>, project: &str, pipeline: &str) -> Reply {
+    tri!(check_project(call, project));
+    let mut body = tri!(call.json());
+    let store = &mut call.cluster().store;
+    let Some(stored) = store.get(&PIPELINES, project, pipeline).cloned() else {
+        return StoreError::not_found(&PIPELINES, pipeline).text_400();
+    };
+    body["metadata"]["namespace"] = Value::from(project);
+    body["metadata"]["name"] = Value::from(pipeline);
+    if let Some(metadata) = body["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
+    if let Some(file) = stored.pointer("/spec/pipeline/jenkinsfile")
+        && body["spec"]["pipeline"].is_object()
+    {
+        body["spec"]["pipeline"]["jenkinsfile"] = file.clone();
+    }
+    body["status"] = json!({});
+    match store.update(&PIPELINES, body, Writer::main(MANAGER)) {
+        Ok(object) => Reply::devops_json(&untyped(object)),
+        Err(error) => error.text_400(),
+    }
+}
+
+/// Answers at once; the object goes when Jenkins' job is gone.
+pub(super) fn delete(call: &mut Call<'_>, project: &str, pipeline: &str) -> Reply {
+    tri!(check_project(call, project));
+    let now = call.now;
+    match call.cluster().store.delete(&PIPELINES, project, pipeline, now) {
+        Ok(_) => success(),
+        Err(error) => error.text_400(),
+    }
+}
+
+pub(super) fn jenkinsfile(call: &mut Call<'_>, project: &str, pipeline: &str) -> Reply {
+    tri!(check_project(call, project));
+    let mode = call.query.text("mode").to_owned();
+    let body = tri!(call.json());
+    if !matches!(mode.as_str(), "raw" | "json") {
+        return Reply::text_error(400, &format!("invalid edit mode: {mode}"));
+    }
+    let data = body["data"].clone();
+    let edited = call
+        .cluster()
+        .edit(&PIPELINES, project, pipeline, Writer::main(MANAGER), |o| {
+            if mode == "raw" {
+                o["spec"]["pipeline"]["jenkinsfile"] = data;
+            } else {
+                o["metadata"]["annotations"]["pipeline.devops.kubesphere.io/jenkinsfile"] = data;
+            }
+            o["metadata"]["annotations"]["pipeline.devops.kubesphere.io/jenkinsfile.edit.mode"] =
+                Value::from(mode);
+        });
+    match edited {
+        Some(_) => Reply::json(200, &json!({"result": "success"})),
+        None => StoreError::not_found(&PIPELINES, pipeline).text_400(),
+    }
+}
