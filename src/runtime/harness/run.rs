@@ -373,3 +373,7 @@ fn parse<K: Watched>(text: &str) -> Result<Read<K>, String> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
