@@ -14,7 +14,7 @@ use super::{
     capabilities::Capability,
     client::ProjectScope,
     error::{ErrorKind, GatewayError, Result, Subject},
-    log::{falls_to_next_rung, refused},
+    log::falls_to_next_rung,
     names::RunRef,
     route::{Limit, Request, V3, download_name, proxy_artifact_path, run_path, segment},
     telemetry::RouteClass,
@@ -134,7 +134,7 @@ impl ProjectScope {
             .limit(Limit::Artifact);
         let (answer, bearer) = self.scope.send(request).await?;
         if answer.status != 200 {
-            return Err(refused(answer, &bearer.access).await);
+            return Err(self.scope.refusal(answer, &bearer).await);
         }
         Ok(Download::new(answer.into_body(), 0, true))
     }

@@ -149,7 +149,7 @@ impl Connection {
         loop {
             match self.transport.send(request, Some(&bearer.access)).await {
                 Ok(answer) if answer.status == 401 => {
-                    let whole = answer.whole(&[&bearer.access]).await?;
+                    let whole = self.whole(answer, &bearer).await?;
                     let Err(error) = whole.reply().accept() else {
                         unreachable!("401 is no success")
                     };
@@ -178,7 +178,12 @@ impl Connection {
     /// [`send`](Self::send), with the whole body.
     pub(crate) async fn exchange(&self, request: &Request) -> Result<Whole> {
         let (answer, bearer) = self.send(request).await?;
-        answer.whole(&[&bearer.access]).await
+        self.whole(answer, &bearer).await
+    }
+
+    /// Reads an answer's body, knowing what must not come into messages about it.
+    async fn whole(&self, answer: Answer, bearer: &Bearer) -> Result<Whole> {
+        answer.whole(&self.session.secrets(bearer)).await
     }
 
     async fn ask_user_name(&self) -> Result<String> {
@@ -274,6 +279,22 @@ impl Scope {
 
     pub(crate) async fn send(&self, request: Request) -> Result<(Answer, Arc<Bearer>)> {
         self.connection.send(&self.prefixed(request)).await
+    }
+
+    /// Reads the body of an answer that [`send`](Self::send) gave.
+    pub(crate) async fn whole(&self, answer: Answer, bearer: &Bearer) -> Result<Whole> {
+        self.connection.whole(answer, bearer).await
+    }
+
+    /// The error that an answer of [`send`](Self::send) stands for, which is no success.
+    pub(crate) async fn refusal(&self, answer: Answer, bearer: &Bearer) -> GatewayError {
+        match self.whole(answer, bearer).await {
+            Ok(whole) => match whole.reply().accept() {
+                Err(error) => error,
+                Ok(()) => GatewayError::new(ErrorKind::Garbled, &whole.subject),
+            },
+            Err(error) => error,
+        }
     }
 
     fn prefixed(&self, mut request: Request) -> Request {

@@ -51,7 +51,11 @@ impl Scope {
     /// Its errors hold a [`GatewayError`] where the answer was not a plain Kubernetes one: see
     /// [`GatewayError::from_kube`].
     pub fn kube_client(&self) -> kube::Client {
-        kube::Client::new(Bridge { scope: self.clone() }, "default")
+        let bridge = Bridge {
+            scope: self.clone(),
+            watched: None,
+        };
+        kube::Client::new(bridge, "default")
     }
 }
 
@@ -60,7 +64,12 @@ impl ProjectScope {
     pub fn runs_api(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("devops.kubesphere.io", "v1alpha3", "PipelineRun");
         let resource = ApiResource::from_gvk_with_plural(&kind, "pipelineruns");
-        Api::namespaced_with(self.scope.kube_client(), self.name.as_str(), &resource)
+        let bridge = Bridge {
+            scope: self.scope.clone(),
+            watched: Some(self.clone()),
+        };
+        let client = kube::Client::new(bridge, self.name.as_str());
+        Api::namespaced_with(client, self.name.as_str(), &resource)
     }
 
     /// Watches the project's runs through `/apis`, for ever: it lists, watches, and starts again when the watch breaks or
@@ -81,8 +90,8 @@ impl ProjectScope {
                 let event = event
                     .map_err(|e| watch_failed(e, &project))
                     .and_then(|e| run_event(e, &project));
-                // `Init` only says that a list was begun.
-                if !matches!(event, Ok(RunEvent::Init)) {
+                // That a watch stands is learnt where it is opened: a quiet project has no events.
+                if event.is_err() {
                     project.learn(Capability::WatchRuns, &event);
                 }
                 event
@@ -167,6 +176,8 @@ pub(crate) fn from_kube(error: kube::Error, what: &str) -> GatewayError {
 #[derive(Clone)]
 struct Bridge {
     scope: Scope,
+    /// The project whose right to watch is learnt on the way.
+    watched: Option<ProjectScope>,
 }
 
 type Answered = std::result::Result<http::Response<reqwest::Body>, tower::BoxError>;
@@ -181,49 +192,54 @@ impl tower::Service<http::Request<Body>> for Bridge {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let scope = self.scope.clone();
-        Box::pin(async move { carry(scope, request).await })
+        let bridge = self.clone();
+        Box::pin(async move { bridge.carry(request).await })
     }
 }
 
-async fn carry(scope: Scope, request: http::Request<Body>) -> Answered {
-    let (parts, body) = request.into_parts();
-    let query = parts.uri.query().unwrap_or_default().to_owned();
-    let watching = query.split('&').any(|p| matches!(p, "watch=true" | "watch=1"));
-    let what = format!("{} {}", parts.method.as_str().to_lowercase(), parts.uri.path());
-    let mut ours = Request::get(RouteClass::Kubernetes, parts.uri.path(), what);
-    ours.subject.write = !matches!(parts.method, Method::GET | Method::HEAD);
-    ours.query = query;
-    ours.method = parts.method;
-    ours.headers = parts.headers;
-    ours.headers.remove(header::AUTHORIZATION);
-    ours.headers.remove(header::HOST);
-    ours.body = Some(body.collect_bytes().await?).filter(|b| !b.is_empty());
-    ours.limit = if watching { Limit::Watch } else { Limit::Json };
+impl Bridge {
+    async fn carry(self, request: http::Request<Body>) -> Answered {
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let watching = query.split('&').any(|p| matches!(p, "watch=true" | "watch=1"));
+        let what = format!("{} {}", parts.method.as_str().to_lowercase(), parts.uri.path());
+        let mut ours = Request::get(RouteClass::Kubernetes, parts.uri.path(), what);
+        ours.subject.write = !matches!(parts.method, Method::GET | Method::HEAD);
+        ours.query = query;
+        ours.method = parts.method;
+        ours.headers = parts.headers;
+        ours.headers.remove(header::AUTHORIZATION);
+        ours.headers.remove(header::HOST);
+        ours.body = Some(body.collect_bytes().await?).filter(|b| !b.is_empty());
+        ours.limit = if watching { Limit::Watch } else { Limit::Json };
 
-    let (answer, bearer) = scope.send(ours).await?;
-    let success = (200..300).contains(&answer.status);
-    if watching && success {
-        let (status, headers, body) = answer.into_parts();
-        let pieces = futures::stream::try_unfold(body, |mut body| async move {
-            Ok::<_, GatewayError>(body.next().await?.map(|piece| (piece, body)))
-        });
-        return Ok(response(status, &headers, reqwest::Body::wrap_stream(pieces)));
+        let (answer, bearer) = self.scope.send(ours).await?;
+        let success = (200..300).contains(&answer.status);
+        if watching && success {
+            if let Some(project) = &self.watched {
+                project.learn(Capability::WatchRuns, &Ok(()));
+            }
+            let (status, headers, body) = answer.into_parts();
+            let pieces = futures::stream::try_unfold(body, |mut body| async move {
+                Ok::<_, GatewayError>(body.next().await?.map(|piece| (piece, body)))
+            });
+            return Ok(response(status, &headers, reqwest::Body::wrap_stream(pieces)));
+        }
+        let whole = self.scope.whole(answer, &bearer).await?;
+        let json = serde_json::from_slice::<Typed>(&whole.body);
+        let error = match whole.reply().accept() {
+            // kube logs a body that it cannot read, and a run's body holds parameter values: so it never gets to see one.
+            Ok(()) if json.is_err() => super::wire::json::garbled(&whole.reply()),
+            Ok(()) => return Ok(response(whole.status, &whole.headers, whole.body.into())),
+            Err(error) => error,
+        };
+        // A plain Kubernetes refusal is kube's business (404, 409, 410 steer its watcher); all else is ours.
+        let plain = json.is_ok_and(|j| j.kind == "Status");
+        if plain && !contains(&whole.body, bearer.access.expose_secret()) {
+            return Ok(response(whole.status, &whole.headers, whole.body.into()));
+        }
+        Err(error.into())
     }
-    let whole = answer.whole(&[&bearer.access]).await?;
-    let json = serde_json::from_slice::<Typed>(&whole.body);
-    let error = match whole.reply().accept() {
-        // kube logs a body that it cannot read, and a run's body holds parameter values: so it never gets to see one.
-        Ok(()) if json.is_err() => super::wire::json::garbled(&whole.reply()),
-        Ok(()) => return Ok(response(whole.status, &whole.headers, whole.body.into())),
-        Err(error) => error,
-    };
-    // A plain Kubernetes refusal is kube's business (404, 409, 410 steer its watcher); all else is ours.
-    let plain = json.is_ok_and(|j| j.kind == "Status");
-    if plain && !contains(&whole.body, bearer.access.expose_secret()) {
-        return Ok(response(whole.status, &whole.headers, whole.body.into()));
-    }
-    Err(error.into())
 }
 
 /// Any Kubernetes object or list.

@@ -223,7 +223,7 @@ impl ProjectScope {
             .limit(Limit::Log);
         let (answer, bearer) = self.scope.send(request).await?;
         if !(200..300).contains(&answer.status) {
-            return Err(refused(answer, &bearer.access).await);
+            return Err(self.scope.refusal(answer, &bearer).await);
         }
         Ok(LogStream::whole(answer, cursor))
     }
@@ -257,7 +257,7 @@ impl ProjectScope {
             };
             return proxied(&reply).map(|()| answer);
         }
-        Err(refused(answer, &bearer.access).await)
+        Err(self.scope.refusal(answer, &bearer).await)
     }
 
     /// [`open_log`](Self::open_log) read into memory; more than `max_bytes` of new text is an error (`TooLarge`).
@@ -278,17 +278,6 @@ impl ProjectScope {
             end,
             rung,
         })
-    }
-}
-
-/// The error of an answer that is none.
-pub(crate) async fn refused(answer: Answer, bearer: &secrecy::SecretString) -> GatewayError {
-    match answer.whole(&[bearer]).await {
-        Ok(whole) => match whole.reply().accept() {
-            Err(error) => error,
-            Ok(()) => GatewayError::new(ErrorKind::Garbled, &whole.subject),
-        },
-        Err(error) => error,
     }
 }
 

@@ -189,7 +189,10 @@ impl ProjectScope {
             Ok(whole) => run::runs(&whole.reply()).map(|page| page.items),
             Err(error) => Err(error),
         };
-        self.learn(Capability::WatchRuns, &result);
+        // Who may not list may not watch; who may list may still not.
+        if result.is_err() {
+            self.learn(Capability::WatchRuns, &result);
+        }
         result
     }
 

@@ -216,6 +216,15 @@ impl Session {
         }
     }
 
+    /// What must not come into a message when a request with this bearer is refused.
+    pub(crate) fn secrets<'a>(&'a self, bearer: &'a Bearer) -> Vec<&'a SecretString> {
+        let mut secrets = vec![&bearer.access];
+        if let Credentials::Password { password, .. } = &self.credentials {
+            secrets.push(password);
+        }
+        secrets
+    }
+
     /// A bearer to send a request with; logs in or renews if it must. Of many callers at once one logs in, the others
     /// wait for it, or go on with the old bearer while it is good.
     pub(crate) async fn bearer(&self, transport: &Transport) -> Result<Arc<Bearer>> {
