@@ -43,7 +43,8 @@ pub enum ActOutcome {
 
 /// What follows from what came of an act. `situation.object` holds the status that was written before the act.
 pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -> Decision {
-    let mut status = before.status.clone();
+    // What was written, with its conditions: what the decision before meant to write lacks them.
+    let mut status = situation.status();
     match came {
         ActOutcome::Nothing => Decision::wait(status, Standing::Unchanged, before.wake),
         ActOutcome::Sent(remote) => {
@@ -172,6 +173,17 @@ mod tests {
         let before =
             Decision::wait(object.status.clone().unwrap(), Standing::Unchanged, Wake::Now).act(Act::Create);
         decide(&situation(&object), &before, came)
+    }
+
+    #[test]
+    fn what_was_written_before_the_act_stays_where_there_is_nothing_to_say() {
+        let object = super::super::testing::settled(crate::api::build_request::Outcome::Succeeded);
+        let old = object_in(RunState::Started).status.unwrap();
+        let before = Decision::wait(old, Standing::Unchanged, Wake::Now).act(Act::PullLog);
+        for came in [ActOutcome::Nothing, ActOutcome::Removed] {
+            let decision = decide(&situation(&object), &before, &came);
+            assert_eq!(Some(decision.status), object.status, "{came:?}");
+        }
     }
 
     #[test]

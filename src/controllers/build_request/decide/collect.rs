@@ -73,7 +73,8 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
         .is_some_and(|at| situation.since(at) >= situation.tunables.collect_deadline);
     let log_is_home = run.id.is_none() || status.log.as_ref().is_some_and(|log| log.complete);
     if !log_is_home && !overdue {
-        return collecting(status, &run, "its log is being brought home", Wake::Now).act(Act::ArchiveLog);
+        // The same words as when the end was written down: one write less.
+        return super::follow::collecting(status).act(Act::ArchiveLog);
     }
     let spec = &situation.object.spec;
     if !asked_by(&run, &inputs::wanted(situation.object)) {

@@ -217,7 +217,8 @@ fn lost(situation: &Situation<'_>, mut status: BuildRequestStatus) -> Decision {
     collecting(status).act(Act::DeleteRun)
 }
 
-fn collecting(status: BuildRequestStatus) -> Decision {
+/// The run is over, and its bytes are to be brought home.
+pub fn collecting(status: BuildRequestStatus) -> Decision {
     let message = status.run.as_ref().map(verdict).unwrap_or_default();
     busy(
         status,

@@ -332,8 +332,10 @@ fn the_trigger_deadline_removes_the_run_and_tells_what_jenkins_said() {
             .contains("No such parameter definition")
     );
 
+    let mut written = object.clone();
+    written.status = Some(decision.status.clone());
     let removed = super::super::after::decide(
-        &situation(&object),
+        &situation(&written),
         &decision,
         &super::super::after::ActOutcome::Removed,
     );
