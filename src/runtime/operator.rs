@@ -25,6 +25,8 @@ use crate::{
     controllers::{self, Connections, Context},
 };
 
+/// What readiness lacks before the watches run and after they were stopped.
+const START: &str = "start";
 /// How often we look whether the CRDs are there now.
 const CRD_POLL: Duration = Duration::from_secs(1);
 
@@ -34,7 +36,7 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
     let shutdown = Shutdown::new(options.shutdown_grace);
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();
-    readiness.lacks("start", "starting");
+    readiness.lacks(START, "starting");
 
     let mut tasks = Tasks::default();
     let signals = shutdown.listen().context("cannot listen for signals")?;
@@ -97,7 +99,8 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         watches.await;
         Ok(())
     });
-    readiness.has("start");
+    // From here on the watches say what they lack.
+    readiness.has(START);
 
     tokio::select! {
         ended = tasks.first_end() => return Err(ended),
@@ -108,7 +111,7 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         }
         () = shutdown.requested() => {}
     }
-    readiness.lacks("stop", "stopping");
+    readiness.lacks(START, "stopping");
     working.all_ended().await?;
     stop_servers.cancel();
     tracing::info!("tenantry has stopped");
@@ -170,18 +173,17 @@ async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
 
 /// Waits until all our CRDs are served, and says meanwhile which are not.
 async fn wait_for_crds(client: &Client, readiness: &Readiness) {
-    const NAME: &str = "crds";
     let mut said = String::new();
     loop {
         let missing = missing_crds(client).await;
         if missing.is_empty() {
-            return readiness.has(NAME);
+            return readiness.lacks(START, "starting");
         }
         let missing = missing.join("\n");
         if said != missing {
             tracing::warn!("waiting: {missing}");
         }
-        readiness.lacks(NAME, &missing);
+        readiness.lacks(START, &missing);
         said = missing;
         sleep(CRD_POLL).await;
     }
