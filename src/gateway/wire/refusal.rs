@@ -168,7 +168,13 @@ pub(crate) fn refusal(reply: &Reply<'_>) -> GatewayError {
         Said::Nothing if (300..400).contains(&reply.status) => location(reply.headers),
         Said::Nothing => String::new(),
     };
-    let definite = matches!(said, Said::Jenkins { code: 400..=499, .. });
+    let definite = match (reply.status, &said) {
+        (_, Said::Jenkins { code, .. }) => (400..500).contains(code),
+        // The dispatcher has not passed it on, or the member has not let it in (finding F-O1).
+        (503, Said::Status { wrapped, .. }) => *wrapped,
+        (511, _) => true,
+        _ => false,
+    };
     let may_have_happened = matches!(reply.status, 408 | 500..=599) && !definite;
     GatewayError::new(kind, reply.subject)
         .with_status(reply.status)
@@ -185,7 +191,9 @@ fn kind(reply: &Reply<'_>, said: &Said) -> ErrorKind {
         (300..=399, _) => ErrorKind::RedirectRefused,
         (400 | 401, Said::OAuth { .. }) => ErrorKind::CredentialsRefused,
         (400, Said::Status { wrapped: true, .. }) => ErrorKind::UnknownCluster,
-        (400, Said::Text(line)) if line.starts_with("[ServiceError:") => ErrorKind::BadRequestForm,
+        (400, Said::Text(line)) if line.contains("Unable to unmarshal content of type") => {
+            ErrorKind::BadRequestForm
+        }
         // These routes turn every failure but "not found" into a 400; a GET there holds nothing that could be wrong.
         (400, _) if matches!(route, RouteClass::Pipelines | RouteClass::Projects) && !reply.subject.write => {
             ErrorKind::RemoteFailure
@@ -242,6 +250,9 @@ fn internal(route: RouteClass, said: &Said) -> ErrorKind {
         }
         Said::Text(line) if route == RouteClass::Download && line.ends_with("status code is 404") => {
             ErrorKind::NotFound
+        }
+        Said::Text(line) if route == RouteClass::Download && line.starts_with("invalid URL escape") => {
+            ErrorKind::BadRequestForm
         }
         _ if route.behind_jenkins() => ErrorKind::JenkinsUnavailable,
         _ => ErrorKind::RemoteFailure,

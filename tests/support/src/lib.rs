@@ -11,6 +11,7 @@ mod namespace;
 mod operator;
 mod probe;
 mod process;
+pub mod recorded;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster};
