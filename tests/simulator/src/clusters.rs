@@ -66,12 +66,7 @@ pub(crate) fn resolve(state: &State, name: Option<&str>) -> Target {
                 service_proxy(Reply::status(503, "ServiceUnavailable", &cause, None))
             }
         }
-        ClusterHealth::IdentityRejected => Reply::status(
-            511,
-            "Network Authentication Required",
-            "The request could not be authenticated due to a system issue.",
-            None,
-        ),
+        ClusterHealth::IdentityRejected => Reply::identity_rejected(),
     };
     Target::Refused(Box::new(reply))
 }

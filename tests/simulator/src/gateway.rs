@@ -123,16 +123,15 @@ pub(crate) async fn answer(
     if fault.cut == Some(Cut::RequestLost) {
         return cut(&scissors);
     }
-    let mut reply = match fault.status {
-        Some(status) => made_up(status, &fault),
-        None => {
-            let outcome = dispatch(&shared, &envelope, &parts, &body, identity);
-            // What was handled may have given the controller something to do.
-            shared.wake.notify_one();
-            match outcome {
-                Outcome::Reply(reply) => *reply,
-                Outcome::Hang => std::future::pending().await,
-            }
+    let mut reply = if let Some(status) = fault.status {
+        made_up(status, &fault)
+    } else {
+        let outcome = dispatch(&shared, &envelope, &parts, &body, identity);
+        // What was handled may have given the controller something to do.
+        shared.wake.notify_one();
+        match outcome {
+            Outcome::Reply(reply) => *reply,
+            Outcome::Hang => std::future::pending().await,
         }
     };
     sleep(u64::try_from(reply.wait).unwrap_or_default() + fault.answer_delay_ms).await;
@@ -205,12 +204,16 @@ fn limit_stream(
         std::future::ready(piece)
     });
     let end = stream::once(async move {
-        // Let what was sent so far reach the client before the reset overtakes it.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        flushed().await;
         at_end();
         Err(std::io::ErrorKind::ConnectionReset.into())
     });
     limited.chain(end)
+}
+
+/// Lets the server flush what was sent so far: it does so whenever a body has nothing to give for a moment.
+pub(crate) async fn flushed() {
+    tokio::task::yield_now().await;
 }
 
 fn into_stream(body: ReplyBody) -> futures::stream::BoxStream<'static, Chunk> {

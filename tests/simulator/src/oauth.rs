@@ -110,7 +110,7 @@ impl Sessions {
     pub(crate) fn set_password(&mut self, user: &str, password: &str) -> bool {
         self.accounts
             .get_mut(user)
-            .map(|a| a.user.password = password.to_owned())
+            .map(|a| password.clone_into(&mut a.user.password))
             .is_some()
     }
 

@@ -137,7 +137,7 @@ impl RequestInfo {
         };
         let mut parts = match segments {
             ["kapis" | "apis", group, _, rest @ ..] if !rest.is_empty() => {
-                info.group = (*group).to_owned();
+                (*group).clone_into(&mut info.group);
                 rest
             }
             ["api", _, rest @ ..] if !rest.is_empty() => rest,

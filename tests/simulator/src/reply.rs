@@ -4,6 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What a stream of body chunks yields.
@@ -22,7 +23,8 @@ pub(crate) enum ReplyBody {
 /// An answer before faults were applied to it.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    /// Boxed: an answer is also the error of most handlers and should be small.
+    pub(crate) headers: Box<HeaderMap>,
     pub(crate) body: ReplyBody,
     /// Real milliseconds that pass before the answer begins.
     pub(crate) wait: i64,
@@ -31,11 +33,57 @@ pub(crate) struct Reply {
 /// Go's buffer: a body that fits goes out with a `Content-Length`, a longer one is chunked.
 const GO_BUFFER: usize = 2048;
 
+/// A Kubernetes Status, its keys in the order Go writes them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "the names are Kubernetes'")]
+pub(crate) struct Status<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Value,
+    status: &'static str,
+    message: &'a str,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Value>,
+    code: u16,
+}
+
+impl<'a> Status<'a> {
+    pub(crate) fn new(code: u16, reason: &'a str, message: &'a str, details: Option<Value>) -> Self {
+        Self {
+            kind: "Status",
+            api_version: "v1",
+            metadata: json!({}),
+            status: "Failure",
+            message,
+            reason,
+            details,
+            code,
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// JSON over several lines.
+fn indented(value: &Value, indent: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(indent);
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    value
+        .serialize(&mut writer)
+        .expect("a JSON value can always be written");
+    text
+}
+
 impl Reply {
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let mut reply = Self {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
             body: ReplyBody::Full(body.into()),
             wait: 0,
         };
@@ -45,9 +93,14 @@ impl Reply {
         reply
     }
 
-    /// JSON with a known length.
+    /// JSON as go-restful prints it: indented by one space.
     pub(crate) fn json(status: u16, value: &Value) -> Self {
-        Self::new(status, "application/json", value.to_string())
+        Self::new(status, "application/json", indented(value, b" "))
+    }
+
+    /// JSON as Kubernetes prints it: one line.
+    pub(crate) fn line(status: u16, value: &Value) -> Self {
+        Self::new(status, "application/json", format!("{value}\n"))
     }
 
     /// JSON as ks-devops sends it: long bodies are chunked.
@@ -82,14 +135,11 @@ impl Reply {
 
     /// A bare Kubernetes Status.
     pub(crate) fn status(code: u16, reason: &str, message: &str, details: Option<Value>) -> Self {
-        let mut status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "code": code,
-        });
-        if let Some(details) = details {
-            status["details"] = details;
-        }
-        Self::json(code, &status)
+        Self::new(
+            code,
+            "application/json",
+            Status::new(code, reason, message, details).text() + "\n",
+        )
     }
 
     /// 401 of ks-apiserver.
@@ -97,25 +147,28 @@ impl Reply {
         Self::status(401, "Unauthorized", message, None)
     }
 
-    /// The wrapped Status of the cluster dispatcher and the APIService hop.
+    /// 511 of the cluster dispatcher: a bare Status without the final newline of all others.
+    pub(crate) fn identity_rejected() -> Self {
+        let message = "The request could not be authenticated due to a system issue.";
+        let status = Status::new(511, "Network Authentication Required", message, None);
+        Self::new(511, "application/json", status.text())
+    }
+
+    /// The wrapped Status of the cluster dispatcher and the APIService hop: indented by two spaces.
     pub(crate) fn err_status(code: u16, reason: &str, message: &str) -> Self {
-        Self::json(
-            code,
-            &json!({"ErrStatus": {
-                "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code,
-            }}),
-        )
+        let status = json!({"ErrStatus": {
+            "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code,
+        }});
+        Self::new(code, "application/json", indented(&status, b"  "))
     }
 
     /// 502 of a proxy hop; this one lacks the `status` key (recorded).
     pub(crate) fn bad_gateway(cause: &str) -> Self {
-        Self::json(
-            502,
-            &json!({"ErrStatus": {
-                "metadata": {}, "message": format!("Error while proxying request: {cause}"),
-                "reason": "Bad Gateway", "code": 502,
-            }}),
-        )
+        let status = json!({"ErrStatus": {
+            "metadata": {}, "message": format!("Error while proxying request: {cause}"),
+            "reason": "Bad Gateway", "code": 502,
+        }});
+        Self::new(502, "application/json", indented(&status, b"  "))
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -127,9 +180,14 @@ impl Reply {
     }
 
     /// Sends a body longer than Go's buffer without a `Content-Length`.
-    pub(crate) fn chunk_long(mut self) -> Self {
+    pub(crate) fn chunk_long(self) -> Self {
+        self.chunk_above(GO_BUFFER)
+    }
+
+    /// The same behind an HTTP/2 hop, whose frames hold more.
+    pub(crate) fn chunk_above(mut self, limit: usize) -> Self {
         if let ReplyBody::Full(bytes) = &self.body
-            && bytes.len() > GO_BUFFER
+            && bytes.len() > limit
         {
             self.body = ReplyBody::Chunked(bytes.clone());
         }
@@ -159,7 +217,7 @@ impl Reply {
         };
         let mut response = http::Response::new(body);
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        *response.headers_mut() = *self.headers;
         response.headers_mut().remove(header::TRANSFER_ENCODING);
         response
     }

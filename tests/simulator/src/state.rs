@@ -167,7 +167,7 @@ impl State {
             return false;
         }
         let is_person = self.sessions.is_person(user);
-        if is_person && self.authenticated_may(user, info) {
+        if is_person && authenticated_may(user, info) {
             return true;
         }
         if let Some(namespace) = &info.namespace {
@@ -182,22 +182,6 @@ impl State {
             .as_ref()
             .and_then(|ws| self.workspaces.get(ws)?.0.members.get(user))
             .is_some_and(|role| role.allows(info))
-    }
-
-    /// What every person who logged in may read (contract §1.4).
-    fn authenticated_may(&self, user: &str, info: &RequestInfo) -> bool {
-        let reads = ["get", "list", "watch"];
-        let common = Role {
-            rules: vec![
-                Rule::new(&["tenant.kubesphere.io"], &["*"], &reads),
-                Rule::new(&["resources.kubesphere.io"], &["clusters"], &reads),
-            ],
-            denied: Vec::new(),
-        };
-        let myself = info.name == user && info.verb == "get";
-        common.allows(info)
-            || (myself && info.group == "iam.kubesphere.io" && info.resource == "users")
-            || (myself && info.full_resource() == "workspacemembers/namespaces")
     }
 
     /// Workspace roles do not reach into projects here, except that a project's creator keeps what the world gave.
@@ -220,6 +204,22 @@ impl State {
             .filter_map(|cluster| crate::controller::step(cluster, &context, now))
             .min()
     }
+}
+
+/// What every person who logged in may read (contract §1.4).
+fn authenticated_may(user: &str, info: &RequestInfo) -> bool {
+    let reads = ["get", "list", "watch"];
+    let common = Role {
+        rules: vec![
+            Rule::new(&["tenant.kubesphere.io"], &["*"], &reads),
+            Rule::new(&["resources.kubesphere.io"], &["clusters"], &reads),
+        ],
+        denied: Vec::new(),
+    };
+    let myself = info.name == user && info.verb == "get";
+    common.allows(info)
+        || (myself && info.group == "iam.kubesphere.io" && info.resource == "users")
+        || (myself && info.full_resource() == "workspacemembers/namespaces")
 }
 
 /// The user of a request without credentials.

@@ -57,12 +57,12 @@ pub(super) fn get(call: &mut Call<'_>, ask: &Ask<'_>, name: &str) -> Result<Repl
         .get(ask.kind, ask.namespace.unwrap_or_default(), name)
         .ok_or_else(|| StoreError::not_found(ask.kind, name))?;
     if as_table {
-        return Ok(Reply::json(
+        return Ok(Reply::line(
             200,
             &table::table(ask.kind, std::slice::from_ref(object), json!({})),
         ));
     }
-    Ok(Reply::json(200, object))
+    Ok(Reply::line(200, object))
 }
 
 /// Where a page ends: version of the list and the last name that was given.
@@ -138,7 +138,7 @@ pub(super) fn list(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, StoreErr
     }
     let mut items: Vec<Value> = items.into_iter().cloned().collect();
     if as_table {
-        return Ok(Reply::json(200, &table::table(ask.kind, &items, metadata)));
+        return Ok(Reply::line(200, &table::table(ask.kind, &items, metadata)));
     }
     if !ask.kind.is_custom() {
         // Items of built-in lists do not repeat their type.
@@ -151,5 +151,5 @@ pub(super) fn list(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, StoreErr
         "apiVersion": ask.kind.api_version(), "kind": format!("{}List", ask.kind.kind), "metadata": metadata,
         "items": items,
     });
-    Ok(Reply::json(200, &list).chunk_long())
+    Ok(Reply::line(200, &list))
 }

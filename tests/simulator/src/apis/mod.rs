@@ -88,7 +88,10 @@ pub(crate) fn class(method: &str, segments: &[&str], query: &Query) -> &'static 
 
 /// What kube-apiserver puts on each of its answers.
 fn kubernetes(reply: Reply) -> Reply {
+    /// Up to here an answer of kube-apiserver fits into one frame and has a `Content-Length`.
+    const FRAME: usize = 4096;
     reply
+        .chunk_above(FRAME)
         .header("audit-id", &uuid::Uuid::new_v4().to_string())
         .header("cache-control", "no-cache, private")
         .header(
@@ -154,7 +157,7 @@ fn discovery(segments: &[&str]) -> Option<Reply> {
         ["api", "v1"] => resources("", "v1"),
         _ => return None,
     };
-    Some(Reply::json(200, &body))
+    Some(Reply::line(200, &body))
 }
 
 fn resources(group: &str, version: &str) -> serde_json::Value {

@@ -11,7 +11,7 @@ use tokio::sync::watch::Receiver;
 use super::list::Selectors;
 use super::{Ask, table};
 use crate::call::Call;
-use crate::reply::{Chunk, Reply, ReplyBody};
+use crate::reply::{Chunk, Reply, ReplyBody, Status};
 use crate::server::Shared;
 use crate::state::ClusterHealth;
 use crate::store::{Change, ChangeKind, Kind, name, namespace};
@@ -29,7 +29,7 @@ struct Watch {
     /// Last version that was looked at.
     seen: u64,
     /// Lines to be sent before anything else.
-    ready: Vec<Value>,
+    ready: Vec<String>,
     changed: Receiver<u64>,
     stopping: Receiver<bool>,
     ends: Option<Instant>,
@@ -39,11 +39,14 @@ struct Watch {
     last: bool,
 }
 
-fn expired(version: u64, oldest: u64) -> Value {
-    json!({"type": "ERROR", "object": {
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("too old resource version: {version} ({oldest})"), "reason": "Expired", "code": 410,
-    }})
+/// One line of the stream: the type comes first.
+fn line(what: &str, object: &str) -> String {
+    format!("{{\"type\":\"{what}\",\"object\":{object}}}\n")
+}
+
+fn expired(version: u64, oldest: u64) -> String {
+    let message = format!("too old resource version: {version} ({oldest})");
+    line("ERROR", &Status::new(410, "Expired", &message, None).text())
 }
 
 pub(super) fn watch(call: &mut Call<'_>, ask: &Ask<'_>, name: Option<&str>) -> Reply {
@@ -56,15 +59,15 @@ pub(super) fn watch(call: &mut Call<'_>, ask: &Ask<'_>, name: Option<&str>) -> R
     let initial = query.flag("sendInitialEvents");
     let from = match (version, initial) {
         ("" | "0", _) | (_, true) => None,
-        (text, false) => match text.parse::<u64>() {
-            Ok(version) => Some(version),
-            Err(_) => {
+        (text, false) => {
+            let Ok(version) = text.parse::<u64>() else {
                 let text = format!(
-                    "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+                    "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
                 );
-                return Reply::status(400, "BadRequest", &format!("resourceVersion: {text}"), None);
-            }
-        },
+                return Reply::status(400, "BadRequest", &text, None);
+            };
+            Some(version)
+        }
     };
     let context = call.state.context.clone();
     let as_table = table::wanted(call);
@@ -102,8 +105,7 @@ pub(super) fn watch(call: &mut Call<'_>, ask: &Ask<'_>, name: Option<&str>) -> R
             }
         }
         if initial {
-            let mut mark = watch.bookmark();
-            mark["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            let mark = watch.bookmark(true);
             watch.ready.push(mark);
         }
     }
@@ -122,24 +124,30 @@ impl Watch {
         self.in_scope(object) && self.selectors.fit(object)
     }
 
-    fn line(&self, what: &str, object: &Value) -> Value {
-        let object = if self.as_table {
-            table::table(self.kind, std::slice::from_ref(object), json!({}))
-        } else {
-            object.clone()
-        };
-        json!({"type": what, "object": object})
+    fn line(&self, what: &str, object: &Value) -> String {
+        if self.as_table {
+            return line(
+                what,
+                &table::table(self.kind, std::slice::from_ref(object), json!({})).to_string(),
+            );
+        }
+        line(what, &object.to_string())
     }
 
-    fn bookmark(&self) -> Value {
-        json!({"type": "BOOKMARK", "object": {
+    /// `ends_initial`: everything that existed when the watch began has been told.
+    fn bookmark(&self, ends_initial: bool) -> String {
+        let mut object = json!({
             "apiVersion": self.kind.api_version(), "kind": self.kind.kind,
             "metadata": {"resourceVersion": self.seen.to_string(), "creationTimestamp": null},
-        }})
+        });
+        if ends_initial {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        line("BOOKMARK", &object.to_string())
     }
 
     /// A change as this watch sees it: an object that no longer fits is gone for it.
-    fn event(&self, change: &Change) -> Option<Value> {
+    fn event(&self, change: &Change) -> Option<String> {
         if change.kind != self.kind || !self.in_scope(&change.object) {
             return None;
         }
@@ -171,7 +179,7 @@ impl Watch {
             self.last = true;
             return true;
         }
-        let events: Vec<Value> = cluster
+        let events: Vec<String> = cluster
             .store
             .changes(self.seen)
             .filter_map(|c| self.event(c))
@@ -184,11 +192,7 @@ impl Watch {
     async fn next(mut self) -> Option<(Chunk, Self)> {
         loop {
             if !self.ready.is_empty() {
-                let mut text = String::new();
-                for line in self.ready.drain(..) {
-                    text.push_str(&line.to_string());
-                    text.push('\n');
-                }
+                let text: String = self.ready.drain(..).collect();
                 return Some((Ok(Bytes::from(text)), self));
             }
             if self.last || *self.stopping.borrow() || self.ends.is_some_and(|at| at <= Instant::now()) {
@@ -203,7 +207,7 @@ impl Watch {
             }
             if self.bookmarks && self.next_bookmark <= Instant::now() {
                 self.next_bookmark = Instant::now() + self.bookmark_every;
-                let mark = self.bookmark();
+                let mark = self.bookmark(false);
                 self.ready.push(mark);
                 continue;
             }

@@ -132,7 +132,7 @@ pub(super) fn create(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, StoreE
         .cluster()
         .store
         .create(ask.kind, object, &options.manager, options.dry_run)?;
-    Ok(with_warnings(Reply::json(201, &created), &warnings))
+    Ok(with_warnings(Reply::line(201, &created), &warnings))
 }
 
 fn writer<'a>(ask: &Ask<'_>, options: &'a Options, operation: &'static str) -> Writer<'a> {
@@ -157,7 +157,7 @@ pub(super) fn update(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result
     validate::check(ask.kind, &object)?;
     let writer = writer(ask, &options, "Update");
     let updated = call.cluster().store.update(ask.kind, object, writer)?;
-    Ok(with_warnings(Reply::json(200, &updated), &warnings))
+    Ok(with_warnings(Reply::line(200, &updated), &warnings))
 }
 
 pub(super) fn patch(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<Reply, StoreError> {
@@ -204,7 +204,7 @@ pub(super) fn patch(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<
     validate::check(ask.kind, &object)?;
     let writer = writer(ask, &options, "Update");
     let updated = call.cluster().store.update(ask.kind, object, writer)?;
-    Ok(with_warnings(Reply::json(200, &updated), &warnings))
+    Ok(with_warnings(Reply::line(200, &updated), &warnings))
 }
 
 /// Server-side apply: creates what does not exist.
@@ -244,7 +244,7 @@ fn apply(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<Reply, Stor
     if !options.dry_run {
         store.applied.insert(memory, applied);
     }
-    Ok(with_warnings(Reply::json(status, &object), &warnings))
+    Ok(with_warnings(Reply::line(status, &object), &warnings))
 }
 
 pub(super) fn delete(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<Reply, StoreError> {
@@ -266,18 +266,18 @@ pub(super) fn delete(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result
         }
     }
     if dry_run {
-        return Ok(Reply::json(200, object));
+        return Ok(Reply::line(200, object));
     }
     let uid = object["metadata"]["uid"].clone();
     let (object, gone) = store.delete(ask.kind, space, wanted, now)?;
     if !gone {
-        return Ok(Reply::json(200, &object));
+        return Ok(Reply::line(200, &object));
     }
     let mut details = json!({"name": wanted, "kind": ask.kind.plural, "uid": uid});
     if ask.kind.is_custom() {
         details["group"] = Value::from(ask.kind.group);
     }
-    Ok(Reply::json(
+    Ok(Reply::line(
         200,
         &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
     ))
@@ -297,7 +297,7 @@ pub(super) fn delete_all(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, St
         let _ = store.delete(ask.kind, namespace(object), name(object), now);
     }
     let metadata = json!({"resourceVersion": store.version().to_string(), "continue": ""});
-    Ok(Reply::json(
+    Ok(Reply::line(
         200,
         &json!({
             "apiVersion": ask.kind.api_version(), "kind": format!("{}List", ask.kind.kind), "metadata": metadata,

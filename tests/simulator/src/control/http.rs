@@ -173,6 +173,7 @@ fn builds(control: &Control, method: &str, segments: &[&str], body: &[u8]) -> Op
                 }
                 "abort" => done(control.finish_build(project, pipeline, branch, number, "ABORTED")),
                 "vanish" => done(control.vanish_build(project, pipeline, branch, number)),
+                "next" => done(control.set_next_build_number(project, pipeline, branch, number)),
                 "input" => {
                     let proceed = wanted.proceed.unwrap_or(true);
                     done(control.answer_input(project, pipeline, branch, number, proceed))

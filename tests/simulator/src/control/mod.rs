@@ -289,6 +289,23 @@ impl Control {
         })
     }
 
+    /// The number of the next build of a job, so that a replay meets recorded run ids.
+    pub fn set_next_build_number(
+        &self,
+        project: &str,
+        pipeline: &str,
+        branch: Option<&str>,
+        number: u64,
+    ) -> Result<(), ControlError> {
+        self.here(|cluster| {
+            let id = Self::job(cluster, project, pipeline, branch)?;
+            if let Some(job) = cluster.jenkins.jobs.get_mut(&id) {
+                job.next_number = number;
+            }
+            Ok(())
+        })
+    }
+
     /// Starts a build in Jenkins itself, as a cron trigger or an administrator would. Returns its number.
     pub fn start_build(
         &self,

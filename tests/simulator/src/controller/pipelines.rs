@@ -310,14 +310,8 @@ fn branches(jenkins: &Jenkins, project: &str, pipeline: &str, now: Millis) -> Ve
             }
             if let Some(run) = job.builds.values().next_back() {
                 let view = run.view(now);
-                let full = render::stored_run(&render::run(
-                    &id,
-                    run,
-                    &view,
-                    render::Shape::Latest,
-                    run.number,
-                    i == 0,
-                ));
+                let full =
+                    render::stored_run(&render::run(&id, run, &view, render::Shape::Latest, run.number));
                 let mut latest = json!({"causes": [{"shortDescription": run.cause}]});
                 for key in [
                     "endTime",
@@ -335,16 +329,4 @@ fn branches(jenkins: &Jenkins, project: &str, pipeline: &str, now: Millis) -> Ve
             o
         })
         .collect()
-}
-
-impl Cluster {
-    /// Whether a job is the primary branch of its pipeline.
-    pub(crate) fn is_primary(&self, id: &JobId) -> bool {
-        let Some(branch) = &id.branch else { return false };
-        self.jenkins
-            .pipelines
-            .get(&(id.project.clone(), id.pipeline.clone()))
-            .and_then(|p| p.branches.first())
-            .is_some_and(|first| branch_job(&first.name) == *branch)
-    }
 }

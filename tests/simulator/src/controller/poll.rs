@@ -31,7 +31,6 @@ pub(super) fn poll(
     let number = run_id(run)
         .and_then(|id| id.parse::<u64>().ok())
         .unwrap_or_default();
-    let primary = cluster.is_primary(&job);
     let Some(build) = cluster.jenkins.jobs.get(&job).and_then(|j| j.builds.get(&number)) else {
         // 404: silently, for ever.
         return Some(Work {
@@ -40,7 +39,7 @@ pub(super) fn poll(
         });
     };
     let view = build.view(now);
-    let stored = render::stored_run(&render::run(&job, build, &view, Shape::Read, number, primary));
+    let stored = render::stored_run(&render::run(&job, build, &view, Shape::Read, number));
     let stages = render::stored_stages(&job, build, &render::stages(build, &view));
     let end = view.end;
     let status = next_status(run, &stored, view.start, end, now);
@@ -49,7 +48,7 @@ pub(super) fn poll(
     let then = (end.is_none()).then(|| now + context.scale.ms(context.timings.poll));
     let gap = context.scale.ms(context.timings.status_gap);
     if gap == 0 {
-        return write_status(cluster, context, key, run, status, then, now);
+        return write_status(cluster, key, run, status, then, now);
     }
     Some(Work {
         due: now + gap,
@@ -77,7 +76,7 @@ fn store_data(
     let data = json!({"stage": stage, "status": status});
     if cluster.store.get(&CONFIG_MAPS, &key.0, &key.1).is_some() {
         cluster.edit(&CONFIG_MAPS, &key.0, &key.1, Writer::main(MANAGER), |o| {
-            o["data"] = data
+            o["data"] = data;
         });
         return;
     }
@@ -96,7 +95,6 @@ fn store_data(
 /// Writes a status that was worked out before.
 pub(super) fn write_status(
     cluster: &mut Cluster,
-    _context: &Context,
     key: &Key,
     run: &Value,
     status: Value,
@@ -105,7 +103,7 @@ pub(super) fn write_status(
 ) -> Option<Work> {
     run.pointer("/metadata/annotations")?.get(RUN_ID)?;
     cluster.edit(&RUNS, &key.0, &key.1, Writer::status(MANAGER), |o| {
-        o["status"] = status
+        o["status"] = status;
     });
     let text = format!("Updated running data for PipelineRun {}/{}", key.0, key.1);
     events::record(cluster, run, "Normal", "Updated", &text, now);

@@ -142,17 +142,10 @@ impl Job {
         self.queued().map(|b| b.number).next()
     }
 
-    /// When the last build that has started ends, as far as known; `None` inside: not foreseeable.
-    fn busy_until(&self, now: Millis) -> Option<Option<Millis>> {
-        let running: Vec<&Build> = self
-            .builds
+    fn running(&self, now: Millis) -> impl Iterator<Item = &Build> {
+        self.builds
             .values()
-            .filter(|b| b.started_at.is_some() && b.end(now).is_none())
-            .collect();
-        if running.is_empty() {
-            return None;
-        }
-        Some(running.iter().map(|b| b.natural_end()).max().flatten())
+            .filter(move |b| b.started_at.is_some() && b.end(now).is_none())
     }
 
     /// Starts what is due and discards what is too old; returns the started builds.
@@ -160,7 +153,7 @@ impl Job {
         let mut started = Vec::new();
         let waiting: Vec<u64> = self.queued().map(|b| b.number).collect();
         for number in waiting {
-            if self.disable_concurrent && self.busy_until(now).is_some() {
+            if self.disable_concurrent && self.running(now).next().is_some() {
                 break;
             }
             let free = if self.disable_concurrent {
@@ -193,10 +186,12 @@ impl Job {
 
     pub(super) fn next_due(&self, now: Millis) -> Option<Millis> {
         let waiting = self.queued().map(|b| b.queued_at + b.plan.queue).min()?;
-        match (self.disable_concurrent, self.busy_until(now)) {
-            (true, Some(end)) => end.map(|end| end.max(waiting)),
-            _ => Some(waiting),
+        if !self.disable_concurrent || self.running(now).next().is_none() {
+            return Some(waiting);
         }
+        // A build that waits for a human has no foreseeable end.
+        let end = self.running(now).map(Build::natural_end).max().flatten()?;
+        Some(end.max(waiting))
     }
 
     /// Stops a build. `None`: there is no such build. `Some(true)`: it was queued and is gone.

@@ -33,7 +33,7 @@ fn put(map: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
 }
 
 /// A run in v1alpha2 form.
-pub(crate) fn run(id: &JobId, build: &Build, view: &View, shape: Shape, number: u64, primary: bool) -> Value {
+pub(crate) fn run(id: &JobId, build: &Build, view: &View, shape: Shape, number: u64) -> Value {
     let queued = view.state == State::Queued;
     let mut o = Map::new();
     put(
@@ -100,7 +100,7 @@ pub(crate) fn run(id: &JobId, build: &Build, view: &View, shape: Shape, number: 
             put(
                 &mut o,
                 "branch",
-                json!({"isPrimary": primary, "issues": [], "url": null}),
+                json!({"isPrimary": true, "issues": [], "url": null}),
             );
         }
         Shape::Stopped => put(&mut o, "branch", json!({})),

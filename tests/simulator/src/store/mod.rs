@@ -19,6 +19,7 @@ pub(crate) use error::{Cause, StoreError};
 use crate::clock::{self, Millis};
 
 /// A kind of object.
+#[allow(clippy::struct_field_names, reason = "the names are Kubernetes'")]
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
     pub(crate) group: &'static str,

@@ -43,7 +43,7 @@ fn object(call: &mut Call<'_>, at: &At, branch: &Branch, primary: bool) -> Value
         o["parameters"] = Value::from(parameters);
     }
     if let Some(last) = job.builds.values().next_back() {
-        o["latestRun"] = render::run(&id, last, &last.view(now), Shape::Latest, last.number, primary);
+        o["latestRun"] = render::run(&id, last, &last.view(now), Shape::Latest, last.number);
     }
     o
 }
@@ -114,13 +114,20 @@ pub(super) fn console_log(call: &mut Call<'_>, at: &At) -> Reply {
     let Some(pipeline) = pipeline.filter(|p| p.kind == PipelineKind::MultiBranch) else {
         return Reply::new(500, "text/html; charset=utf-8", super::proxy::NOT_FOUND);
     };
-    let mut text = format!("Started by user admin\n[{now}] Starting branch indexing...\n > git ls-remote\n");
-    for branch in &pipeline.branches {
-        text += &format!(
-            "Checking branch {}\n      'Jenkinsfile' found\n    Met criteria\n",
-            branch.name
-        );
-    }
-    text += &format!("[{now}] Finished branch indexing. Indexing took 0.4 sec\nFinished: SUCCESS\n");
+    let checked: Vec<String> = pipeline
+        .branches
+        .iter()
+        .map(|b| {
+            format!(
+                "Checking branch {}\n      'Jenkinsfile' found\n    Met criteria\n",
+                b.name
+            )
+        })
+        .collect();
+    let text = format!(
+        "Started by user admin\n[{now}] Starting branch indexing...\n > git ls-remote\n{}[{now}] Finished branch \
+         indexing. Indexing took 0.4 sec\nFinished: SUCCESS\n",
+        checked.concat()
+    );
     Reply::new(200, TEXT, text).chunk_long().after(wait)
 }

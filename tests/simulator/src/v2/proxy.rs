@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::clock;
+use crate::gateway::flushed;
 use crate::jenkins::{Artifact, Build, JobId, Trouble, VERSION, View, artifact_bytes, serve, stored};
 use crate::query::Query;
 use crate::reply::{Chunk, Reply, ReplyBody};
@@ -146,7 +147,10 @@ fn finish(mut reply: Reply, wait: i64, cut: Option<u64>) -> Reply {
 
 /// A stream that breaks off at its end; the server then drops the connection.
 fn broken<const N: usize>(chunks: [Chunk; N]) -> futures::stream::BoxStream<'static, Chunk> {
-    let end = stream::once(async { Err(std::io::ErrorKind::ConnectionReset.into()) });
+    let end = stream::once(async {
+        flushed().await;
+        Err(std::io::ErrorKind::ConnectionReset.into())
+    });
     stream::iter(chunks).chain(end).boxed()
 }
 
@@ -237,6 +241,7 @@ impl Pieces {
                 return None;
             }
             if pieces.left == Some(0) {
+                flushed().await;
                 return Some((Err(std::io::ErrorKind::ConnectionReset.into()), None));
             }
             let wait = if first {
@@ -305,7 +310,7 @@ fn job_json(call: &mut Call<'_>, id: &JobId) -> Value {
 
 fn config_xml(call: &mut Call<'_>, id: &JobId) -> String {
     let job = &call.cluster().jenkins.jobs[id];
-    let definitions: String = job
+    let definitions: Vec<String> = job
         .parameters
         .iter()
         .map(|p| {
@@ -319,9 +324,10 @@ fn config_xml(call: &mut Call<'_>, id: &JobId) -> String {
         .collect();
     format!(
         "<?xml version='1.1' encoding='UTF-8'?>\n<flow-definition plugin=\"workflow-job\">\n  <actions/>\n  \
-         <properties>\n    <hudson.model.ParametersDefinitionProperty>\n      <parameterDefinitions>\n{definitions}      \
+         <properties>\n    <hudson.model.ParametersDefinitionProperty>\n      <parameterDefinitions>\n{}      \
          </parameterDefinitions>\n    </hudson.model.ParametersDefinitionProperty>\n  </properties>\n  \
          <disabled>{}</disabled>\n</flow-definition>\n",
+        definitions.concat(),
         job.disabled
     )
 }

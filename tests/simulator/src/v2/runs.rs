@@ -11,9 +11,8 @@ use crate::jenkins::{Build, JobId, Trouble, View};
 use crate::reply::Reply;
 use crate::world::PipelineKind;
 
-fn object(call: &mut Call<'_>, id: &JobId, build: &Build, view: &View, shape: Shape) -> Value {
-    let primary = call.cluster().is_primary(id);
-    render::run(id, build, view, shape, build.number, primary)
+fn object(id: &JobId, build: &Build, view: &View, shape: Shape) -> Value {
+    render::run(id, build, view, shape, build.number)
 }
 
 /// Parameters of a trigger body; `None` when there is no body at all.
@@ -87,13 +86,13 @@ fn start(
     }
     let build = cluster.jenkins.jobs[&id].builds[&number].clone();
     let view = build.view(now);
-    Reply::devops_json(&object(call, &id, &build, &view, Shape::Triggered)).after(late)
+    Reply::devops_json(&object(&id, &build, &view, Shape::Triggered)).after(late)
 }
 
 pub(super) fn get(call: &mut Call<'_>, at: &At) -> Reply {
     let wait = tri!(meet(call, "run", "GET", &format!("{}/", at.run_url())));
     let (id, build, view) = tri!(find(call, at));
-    Reply::devops_json(&object(call, &id, &build, &view, Shape::Read)).after(wait)
+    Reply::devops_json(&object(&id, &build, &view, Shape::Read)).after(wait)
 }
 
 /// The real paging (contract §5.3): without a limit nothing, at or past the last item everything.
@@ -141,7 +140,7 @@ pub(super) fn list(call: &mut Call<'_>, at: &At) -> Reply {
     let total = runs.len();
     let items: Vec<Value> = page(runs, start, limit)
         .iter()
-        .map(|(id, build)| object(call, id, build, &build.view(now), Shape::Read))
+        .map(|(id, build)| object(id, build, &build.view(now), Shape::Read))
         .collect();
     Reply::devops_json(&json!({"items": items, "totalItems": total})).after(wait)
 }
@@ -164,18 +163,18 @@ pub(super) fn stop(call: &mut Call<'_>, at: &At) -> Reply {
     match stopped {
         None => no_run(at),
         Some(true) => {
-            let mut gone = object(call, &id, &before, &view, Shape::Stopped);
+            let mut gone = object(&id, &before, &view, Shape::Stopped);
             gone["state"] = Value::from("FINISHED");
             gone["result"] = Value::from("ABORTED");
             Reply::devops_json(&gone).after(wait)
         }
         Some(false) if context.quirks.stop_answers_running => {
-            Reply::devops_json(&object(call, &id, &before, &view, Shape::Stopped)).after(wait)
+            Reply::devops_json(&object(&id, &before, &view, Shape::Stopped)).after(wait)
         }
         Some(false) => {
             let build = cluster.jenkins.jobs[&id].builds[&before.number].clone();
             let view = build.view(now);
-            Reply::devops_json(&object(call, &id, &build, &view, Shape::Stopped)).after(wait)
+            Reply::devops_json(&object(&id, &build, &view, Shape::Stopped)).after(wait)
         }
     }
 }
