@@ -13,4 +13,4 @@ if [ ! -x "$root/bin/cargo-deny" ]; then
     trap 'rm -rf "$build"' EXIT
     [ -x "$root/bin/cargo-deny" ] || cargo install cargo-deny --version "$version" --locked --quiet --root "$root" --target-dir "$build"
 fi
-exec "$root/bin/cargo-deny" --offline check --hide-inclusion-graph bans licenses sources
+exec "$root/bin/cargo-deny" check --hide-inclusion-graph bans licenses sources

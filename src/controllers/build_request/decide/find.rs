@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Decision, Situation, Standing, Wake, follow::adopt, hindered};
+use super::{super::inputs, Decision, Situation, Standing, Wake, follow::adopt, hindered, step::asked_by};
 use crate::{
     api::{
-        build_request::{BuildPhase, CurrentRun, RunState, TriggerRung},
+        build_request::{BuildPhase, CurrentRun, Outcome, RunState, TriggerRung},
         conditions::{Reason, bounded},
     },
     controllers::Trouble,
@@ -39,6 +39,9 @@ pub fn decide(situation: &Situation<'_>, seen: &Result<Found, Trouble>) -> Decis
             adopt(run, named);
             return Decision::wait(status, starting("found the run on the remote"), Wake::Now);
         }
+        if let Some(decision) = given_up(situation) {
+            return decision;
+        }
         let message = format!(
             "a PipelineRun {:?} exists in project {} and is not ours: delete it there, or ask for a rerun",
             named.name, run.project
@@ -60,6 +63,9 @@ pub fn decide(situation: &Situation<'_>, seen: &Result<Found, Trouble>) -> Decis
         }
         [] => not_there(situation),
         several => {
+            if let Some(decision) = given_up(situation) {
+                return decision;
+            }
             let names: Vec<_> = several.iter().map(describe).collect();
             let message = bounded(
                 &format!(
@@ -81,6 +87,22 @@ pub fn decide(situation: &Situation<'_>, seen: &Result<Found, Trouble>) -> Decis
             )
         }
     }
+}
+
+/// Somebody looked at a run that we cannot tell from others, and wants another one (a rerun, other inputs) or none: the
+/// unclear one is given up, neither stopped nor removed.
+pub fn given_up(situation: &Situation<'_>) -> Option<Decision> {
+    let mut status = situation.status();
+    let run = status.run.as_ref()?;
+    let outcome = if situation.object.spec.cancel {
+        Outcome::Cancelled
+    } else if asked_by(run, &inputs::wanted(situation.object)) {
+        return None;
+    } else {
+        Outcome::Lost
+    };
+    super::end(&mut status, situation, outcome);
+    Some(super::follow::collecting(status))
 }
 
 /// Nothing was found: wait until it would have shown, then it may be sent (again).
@@ -320,6 +342,31 @@ mod tests {
         };
         assert!(message.contains("r1") && message.contains("r2"), "{message}");
         assert_eq!(decision.status.run.unwrap().state, RunState::Sending);
+    }
+
+    #[test]
+    fn a_rerun_or_a_cancel_gives_the_unclear_run_up() {
+        let several = || Found {
+            by_name: None,
+            candidates: vec![remote("r1", None), remote("r2", None)],
+        };
+        let foreign = || Found {
+            by_name: Some(remote("n", None)),
+            ..Default::default()
+        };
+        for found in [several(), foreign()] {
+            let mut rerun = sent(100);
+            rerun.metadata.annotations = Some([(crate::api::RERUN_REQUESTED_AT.into(), "1".into())].into());
+            let run = decide(&situation(&rerun), &Ok(found.clone())).status.run.unwrap();
+            assert_eq!((run.state, run.outcome), (RunState::Ended, Some(Outcome::Lost)));
+            let mut cancelled = sent(100);
+            cancelled.spec.cancel = true;
+            let run = decide(&situation(&cancelled), &Ok(found)).status.run.unwrap();
+            assert_eq!(
+                (run.state, run.outcome),
+                (RunState::Ended, Some(Outcome::Cancelled))
+            );
+        }
     }
 
     #[test]

@@ -479,6 +479,9 @@ fn missing(situation: &Situation<'_>, seen: &Followed) -> Decision {
             lost(situation, status)
         }
         several => {
+            if let Some(decision) = super::find::given_up(situation) {
+                return decision;
+            }
             let names: Vec<_> = several.iter().map(|r| r.name.as_str()).collect();
             let message = format!(
                 "the remote removed {name}, and several runs could be its build: {}. Nothing more is started: look at \
