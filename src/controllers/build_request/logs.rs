@@ -88,15 +88,16 @@ impl LogReaders {
         let before = reader.assembly.bytes();
         let read = reader.read(project, &reference, last).await;
         if !last && (read.is_err() || reader.assembly.bytes() == before) {
-            // A live log is a courtesy: trouble with it is no trouble of the build.
+            // A live log is a courtesy: trouble with it is no trouble of the build. Text that came without its cursor
+            // would come again: then the next look begins anew.
+            if reader.assembly.bytes() != before {
+                reader = Reader::new(run, *max_bytes);
+            }
             reader.stored_at = Some(Instant::now());
             self.lock().insert(key, reader);
             return Ok(None);
         }
-        if let Err(trouble) = read {
-            // Whatever was read may be cut in the middle: begin anew next time.
-            return Err(trouble);
-        }
+        read?;
         if last {
             reader.assembly.finish();
         }

@@ -190,7 +190,7 @@ impl Observer<'_> {
         }
         match &followed.run {
             Some(seen) if has_stages(seen) => {
-                followed.stages = project.stages(name).await.unwrap_or_default()
+                followed.stages = project.stages(name).await.unwrap_or_default();
             }
             Some(seen) if seen.run_id.is_none() && waited(situation, run) >= HINT_AFTER => {
                 followed.trigger_failure = project.trigger_failure(name, &seen.uid).await.unwrap_or_default();

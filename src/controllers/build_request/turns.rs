@@ -351,8 +351,8 @@ mod tests {
                 }
                 prop_assert!(holding.iter().filter(|h| **h).count() <= 1);
             }
-            for who in 0..4 {
-                turns.forget(&names[who]);
+            for name in &names {
+                turns.forget(name);
             }
             prop_assert_eq!(turns.ask(&names[0], &place(), &ks, None), Turn::Ours);
         }

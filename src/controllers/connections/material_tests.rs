@@ -113,16 +113,12 @@ fn a_value_that_is_no_text_is_said_to_be_none() {
 fn a_token_loses_its_line_break_and_a_password_keeps_its_spaces() {
     let material = secret("ks", &[("token", "abc\n")]);
     let patch = json!({"credentials": {"token": {"secretRef": {"name": "ks"}}}});
-    match assemble(&material, &spec(patch)).ok().expect("good").credentials {
+    match assemble(&material, &spec(patch)).expect("good").credentials {
         Credentials::Token(token) => assert_eq!(token.expose_secret(), "abc"),
         other => panic!("{other:?}"),
     }
     let material = secret("ks", &[("username", "alice\n"), ("password", " p ")]);
-    match assemble(&material, &spec(json!({})))
-        .ok()
-        .expect("good")
-        .credentials
-    {
+    match assemble(&material, &spec(json!({}))).expect("good").credentials {
         Credentials::Password {
             username, password, ..
         } => {

@@ -9,7 +9,7 @@ use crate::{
         conditions::{Reason, bounded},
     },
     controllers::Trouble,
-    gateway::Run,
+    gateway::{EncodedBranch, Run},
 };
 
 /// What was found on the remote.
@@ -154,7 +154,7 @@ pub fn could_be(candidate: &Run, run: &CurrentRun, asked: &Asked<'_>) -> bool {
     if candidate.deleting || candidate.pipeline != run.pipeline {
         return false;
     }
-    if candidate.branch.as_ref().map(|b| b.as_str()) != run.encoded_branch.as_deref() {
+    if candidate.branch.as_ref().map(EncodedBranch::as_str) != run.encoded_branch.as_deref() {
         return false;
     }
     if let Some(name) = asked.correlation {
@@ -219,7 +219,7 @@ mod tests {
             Act,
             testing::{ago, object_in, situation, t0},
         },
-        gateway::{EncodedBranch, Parameter, RunPhase},
+        gateway::{Parameter, RunPhase},
     };
 
     pub fn remote(name: &str, token: Option<&str>) -> Run {
@@ -436,7 +436,7 @@ mod tests {
                     r.parameters.push(Parameter {
                         name: "X".into(),
                         value: "d".into(),
-                    })
+                    });
                 }),
                 ours,
                 false,

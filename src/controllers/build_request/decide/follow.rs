@@ -140,7 +140,7 @@ fn take_over_build(run: &mut CurrentRun, build: &JenkinsRun) {
         run.start_time = Some(Time(started));
     }
     if build.outcome().is_some() {
-        run.result = Some(String::from(build.result.clone()));
+        run.result = Some(String::from(build.result));
         if let Some(ended) = build.ended {
             run.completion_time = Some(Time(ended));
         }
@@ -536,7 +536,7 @@ fn stage_status(stage: &Stage) -> StageStatus {
     let over = stage.state == Some(JenkinsState::Finished);
     StageStatus {
         name: bounded(&stage.name, 128),
-        result: (stage.result != JenkinsResult::Unknown).then(|| String::from(stage.result.clone())),
+        result: (stage.result != JenkinsResult::Unknown).then(|| String::from(stage.result)),
         // Only once it is over, so that the status does not change by itself.
         duration: stage
             .duration_ms

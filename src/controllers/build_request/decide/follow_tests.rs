@@ -140,10 +140,7 @@ fn the_phase_table_of_the_contract() {
         (RunPhase::Unknown, JenkinsResult::Unknown, Outcome::Indeterminate),
     ];
     for (phase, result, outcome) in endings {
-        let decision = see(
-            &object_in(RunState::Started),
-            Some(finished(phase, result.clone())),
-        );
+        let decision = see(&object_in(RunState::Started), Some(finished(phase, result)));
         let run = decision.status.run.unwrap();
         assert_eq!(
             (run.state, run.outcome),
