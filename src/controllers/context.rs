@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Connections;
+use crate::gateway::SessionPolicy;
 use crate::runtime::{
     backoff::{BackoffPolicy, Backoffs},
     events::Announcer,
@@ -45,6 +46,10 @@ pub struct Tunables {
     pub stalled_resync: Duration,
     /// How often a ready TenantConnection is looked at.
     pub connection_resync: Duration,
+    /// No login before this passed after a refusal: the tenant's own lockout is at stake (contract §1.2).
+    pub refused_pause: Duration,
+    /// No login before this passed after a lockout.
+    pub lockout_pause: Duration,
     /// The pause after the first failure; it doubles with each further one.
     pub backoff_first: Duration,
     /// The longest pause after failures (design §3.5).
@@ -62,6 +67,8 @@ impl Default for Tunables {
             cleanup_deadline: Duration::from_secs(120),
             stalled_resync: Duration::from_secs(300),
             connection_resync: Duration::from_secs(300),
+            refused_pause: SessionPolicy::default().refused_backoff,
+            lockout_pause: SessionPolicy::default().lockout_window,
             backoff_first: BackoffPolicy::default().first,
             backoff_cap: BackoffPolicy::default().cap,
         }
@@ -69,6 +76,15 @@ impl Default for Tunables {
 }
 
 impl Tunables {
+    /// What a session does after a refused login.
+    pub fn session_policy(&self) -> SessionPolicy {
+        SessionPolicy {
+            lockout_window: self.lockout_pause,
+            refused_backoff: self.refused_pause,
+            ..SessionPolicy::default()
+        }
+    }
+
     /// Sets one time by its name in the command line, like `missing-grace`. Says which there are where there is none of
     /// that name.
     pub fn set(&mut self, name: &str, value: Duration) -> Result<(), String> {
@@ -81,6 +97,8 @@ impl Tunables {
             cleanup_deadline,
             stalled_resync,
             connection_resync,
+            refused_pause,
+            lockout_pause,
             backoff_first,
             backoff_cap,
         } = self;
@@ -93,6 +111,8 @@ impl Tunables {
             ("cleanup-deadline", cleanup_deadline),
             ("stalled-resync", stalled_resync),
             ("connection-resync", connection_resync),
+            ("refused-pause", refused_pause),
+            ("lockout-pause", lockout_pause),
             ("backoff-first", backoff_first),
             ("backoff-cap", backoff_cap),
         ];

@@ -78,7 +78,7 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         concurrency: options.concurrency.into(),
     };
     let ctx = Arc::new(Context {
-        connections: Connections::new(client.clone(), metrics.clone()),
+        connections: Connections::new(client.clone(), metrics.clone(), tunables.session_policy()),
         client,
         announcer,
         metrics,

@@ -24,7 +24,7 @@ use crate::{
         },
     },
     controllers::Trouble,
-    gateway::{CallObserver, Credentials, GatewayConfig, Kubeconfig, Limits, TlsOptions},
+    gateway::{CallObserver, Credentials, GatewayConfig, Kubeconfig, Limits, SessionPolicy, TlsOptions},
     runtime::{Kind, ObjectKey},
 };
 
@@ -335,10 +335,11 @@ fn check_pem(pem: &[u8]) -> Result<(), String> {
 
 impl Ingredients {
     /// For [`Gateway::new`](crate::gateway::Gateway::new).
-    pub fn config(self, observer: Arc<dyn CallObserver>) -> GatewayConfig {
+    pub fn config(self, session: SessionPolicy, observer: Arc<dyn CallObserver>) -> GatewayConfig {
         GatewayConfig {
             tls: self.tls,
             limits: self.limits,
+            session,
             observer,
             ..GatewayConfig::new(self.endpoint, self.credentials)
         }

@@ -6,10 +6,11 @@
 //! was read from, and for [`TRUST`] at most. Values of Secrets are held in types that cannot be printed.
 
 mod material;
+mod notice;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -19,11 +20,12 @@ use tokio::{sync::Mutex as AsyncMutex, time::Instant, time::timeout};
 use super::Trouble;
 use crate::{
     api::{TenantConnection, TenantConnectionSpec, conditions::Reason},
-    gateway::{CallObserver, Gateway, Scope},
-    runtime::{Kind, ObjectKey, metrics::Metrics},
+    gateway::{CallObserver, Gateway, Scope, SessionPolicy},
+    runtime::{Bell, Kind, ObjectKey, metrics::Metrics},
 };
 pub use material::references;
 use material::{Digest, Material};
+use notice::Noticing;
 
 /// How long what was read is trusted without a word from a watch.
 const TRUST: Duration = Duration::from_secs(30);
@@ -50,6 +52,9 @@ impl Connected {
 pub struct Connections {
     client: Client,
     metrics: Arc<Metrics>,
+    session: SessionPolicy,
+    /// Wakes a TenantConnection whose rights were found to be others; set once, when its controller starts.
+    bell: OnceLock<Bell>,
     slots: Mutex<HashMap<ObjectKey, Arc<AsyncMutex<Slot>>>>,
     changes: Changes,
 }
@@ -70,13 +75,21 @@ struct Fresh {
 
 impl Connections {
     /// No connections yet.
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>, session: SessionPolicy) -> Self {
         Self {
             client,
             metrics,
+            session,
+            bell: OnceLock::new(),
             slots: Mutex::default(),
             changes: Changes::default(),
         }
+    }
+
+    /// Rings `bell` for a TenantConnection whose rights were found to be others than they seemed.
+    pub fn tell(&self, bell: Bell) {
+        // A second controller of TenantConnections does not exist.
+        let _ = self.bell.set(bell);
     }
 
     /// A watch saw that an object changed. To be told before any controller hears of it.
@@ -130,8 +143,12 @@ impl Connections {
         let gateway = match slot.gateway.take() {
             Some((known, gateway)) if known == digest => gateway,
             _ => {
-                let observer: Arc<dyn CallObserver> = self.metrics.observer(&key);
-                let gateway = Gateway::new(ingredients.config(observer)).map_err(|error| {
+                let metered = self.metrics.observer(&key);
+                let observer: Arc<dyn CallObserver> = match self.bell.get() {
+                    Some(bell) => Arc::new(Noticing::new(metered, bell.clone(), key.clone())),
+                    None => metered,
+                };
+                let gateway = Gateway::new(ingredients.config(self.session, observer)).map_err(|error| {
                     Trouble::user(
                         Reason::InvalidSpec,
                         format!("TenantConnection {key} cannot work: {error}"),

@@ -24,10 +24,13 @@ use crate::{
 /// Starts the controller on `host`.
 pub fn start(ctx: &Arc<Context>, host: &mut Host) {
     let ctx = Arc::clone(ctx);
-    host.control(|_| TenantConnections { ctx })
-        .wakes_on::<Secret>()
-        .wakes_on::<ConfigMap>()
-        .start();
+    host.control(|bell| {
+        ctx.connections.tell(bell);
+        TenantConnections { ctx }
+    })
+    .wakes_on::<Secret>()
+    .wakes_on::<ConfigMap>()
+    .start();
 }
 
 struct TenantConnections {
