@@ -4,7 +4,7 @@ mod common;
 
 use common::{Client, PROJECT, recorded, until, v2, v3};
 use serde_json::{Value, json};
-use tenantry_simulator::{JenkinsFault, JenkinsOutage, Quirks};
+use tenantry_simulator::{JenkinsFault, JenkinsOutage, Quirks, Timings};
 
 fn annotation(run: &Value, key: &str) -> Value {
     let text = run["metadata"]["annotations"][format!("devops.kubesphere.io/{key}")]
@@ -352,4 +352,97 @@ async fn a_trigger_while_jenkins_is_down_starts_when_it_is_back() {
     sim.control().jenkins_up().unwrap();
     alice.finished(&name).await;
     assert_eq!(sim.ledger().builds().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pipeline_without_annotations_stops_everybody_until_it_is_cured() {
+    let sim = recorded().await;
+    let alice = Client::alice(&sim).await;
+    let deadly =
+        json!({"metadata": {"name": "deadly"}, "spec": {"type": "pipeline", "pipeline": {"name": "deadly"}}});
+    assert_eq!(alice.post(&v3("pipelines"), &deadly).await.status, 200);
+    let name = alice.trigger("hello", &[]).await;
+    let log = alice.get(&v2("pipelines/hello/runs/1/log?start=0")).await;
+    assert_eq!(log.status, 500, "nobody triggers it: {log:?}");
+    assert_eq!(alice.run(&name).await["status"], json!({}));
+    let cure = json!({"metadata": {"annotations": {"kubesphere.io/creator": "alice"}}});
+    let path = format!("/apis/devops.kubesphere.io/v1alpha3/namespaces/{PROJECT}/pipelines/deadly");
+    let patch = alice
+        .request("PATCH", &path)
+        .header("content-type", "application/merge-patch+json");
+    assert_eq!(
+        alice.try_send(patch.body(cure.to_string())).await.unwrap().status,
+        200
+    );
+    alice.finished(&name).await;
+}
+
+#[tokio::test]
+async fn a_run_can_be_unknown_for_a_moment_after_its_trigger() {
+    let sim = recorded().await;
+    // A minute of the simulator's time: three real seconds.
+    sim.control().set_timings(Timings {
+        stale_get: 60_000,
+        ..Timings::default()
+    });
+    let alice = Client::alice(&sim).await;
+    let name = alice.trigger("hello", &[]).await;
+    assert_eq!(alice.get(&v3(&format!("pipelineruns/{name}"))).await.status, 404);
+    until("the cache has heard of it", async || {
+        (alice.get(&v3(&format!("pipelineruns/{name}"))).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(sim.ledger().builds().len(), 1);
+}
+
+#[tokio::test]
+async fn status_can_live_in_annotations_instead_of_a_config_map() {
+    let sim = recorded().await;
+    sim.control().set_quirks(Quirks {
+        annotation_store: true,
+        ..Quirks::default()
+    });
+    let alice = Client::alice(&sim).await;
+    let name = alice.trigger("hello", &[]).await;
+    alice.finished(&name).await;
+    assert!(sim.control().object("configmaps", PROJECT, &name).is_none());
+    let stored = sim.control().object("pipelineruns", PROJECT, &name).unwrap();
+    assert_eq!(
+        annotation(&stored, "jenkins-pipelinerun-status")["result"],
+        "SUCCESS"
+    );
+}
+
+#[tokio::test]
+async fn a_replay_and_a_direct_trigger_appear_as_strangers() {
+    let sim = recorded().await;
+    let alice = Client::alice(&sim).await;
+    let sent = json!({"parameters": [{"name": "VERSION", "value": "v2"}]});
+    let direct = alice.post(&v2("pipelines/hello/runs"), &sent).await.json();
+    assert_eq!(
+        (&direct["id"], &direct["state"]),
+        (&json!("1"), &json!("RUNNING"))
+    );
+    let replay = alice
+        .post(&v2("pipelines/hello/runs/1/replay"), &json!({}))
+        .await
+        .json();
+    assert_eq!(replay["causes"][0]["shortDescription"], "Replayed #1");
+    let runs = until("both have a run", async || {
+        let runs = sim.control().runs(PROJECT);
+        (runs.len() == 2).then_some(runs)
+    })
+    .await;
+    for run in runs {
+        assert!(
+            run["metadata"]["annotations"]
+                .get("devops.kubesphere.io/creator")
+                .is_none(),
+            "{run}"
+        );
+        assert_eq!(
+            run["spec"]["parameters"][0],
+            json!({"name": "VERSION", "value": "v2"})
+        );
+    }
 }

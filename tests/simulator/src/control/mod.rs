@@ -299,9 +299,16 @@ impl Control {
     ) -> Result<(), ControlError> {
         self.here(|cluster| {
             let id = Self::job(cluster, project, pipeline, branch)?;
-            if let Some(job) = cluster.jenkins.jobs.get_mut(&id) {
-                job.next_number = number;
+            let Some(job) = cluster.jenkins.jobs.get_mut(&id) else {
+                return Err(no_build(&id, number));
+            };
+            if let Some(last) = job.builds.keys().next_back().filter(|last| **last >= number) {
+                let name = id.full_name();
+                return Err(ControlError(format!(
+                    "{name} has a build {last} already: choose a higher number"
+                )));
             }
+            job.next_number = number;
             Ok(())
         })
     }

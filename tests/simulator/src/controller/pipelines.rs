@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::clock::{self, Millis};
-use crate::jenkins::render::{self};
+use crate::jenkins::declare;
+use crate::jenkins::render;
 use crate::jenkins::{Jenkins, JenkinsPipeline, Job, JobId};
 use crate::query::branch_job;
 use crate::rbac::Role;
@@ -256,7 +257,7 @@ fn annotations(jenkins: &Jenkins, object: &Value, hash: &str, now: Millis) -> Ve
         let parameters = jenkins
             .jobs
             .get(&id)
-            .map(render::stored_parameters)
+            .map(declare::stored_parameters)
             .unwrap_or_default();
         if !parameters.is_empty() {
             metadata["parameters"] = Value::from(parameters);
@@ -304,7 +305,7 @@ fn branches(jenkins: &Jenkins, project: &str, pipeline: &str, now: Millis) -> Ve
             let Some(job) = jenkins.jobs.get(&id) else {
                 return o;
             };
-            let parameters = render::stored_parameters(job);
+            let parameters = declare::stored_parameters(job);
             if !parameters.is_empty() {
                 o["parameters"] = Value::from(parameters);
             }

@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod build;
+pub(crate) mod declare;
 mod job;
 mod log;
 mod outage;

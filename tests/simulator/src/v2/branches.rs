@@ -6,6 +6,7 @@ use super::{At, TEXT, meet, no_pipeline, tri};
 use crate::call::Call;
 use crate::clock;
 use crate::jenkins::JobId;
+use crate::jenkins::declare;
 use crate::jenkins::render::{self, Shape};
 use crate::query::branch_job;
 use crate::reply::Reply;
@@ -38,7 +39,7 @@ fn object(call: &mut Call<'_>, at: &At, branch: &Branch, primary: bool) -> Value
     let Some(job) = call.cluster().jenkins.jobs.get(&id) else {
         return o;
     };
-    let parameters = render::parameter_definitions(job);
+    let parameters = declare::parameter_definitions(job);
     if !parameters.is_empty() {
         o["parameters"] = Value::from(parameters);
     }

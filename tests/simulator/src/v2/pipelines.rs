@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{At, meet, no_pipeline, tri};
 use crate::call::{Call, page};
 use crate::jenkins::JobId;
-use crate::jenkins::render;
+use crate::jenkins::declare;
 use crate::reply::Reply;
 use crate::store::PIPELINES;
 use crate::world::PipelineKind;
@@ -35,7 +35,7 @@ fn object(call: &mut Call<'_>, project: &str, pipeline: &str) -> Option<Value> {
         branch: None,
     };
     if let Some(job) = jenkins.jobs.get(&id) {
-        o["parameters"] = Value::from(render::parameter_definitions(job));
+        o["parameters"] = Value::from(declare::parameter_definitions(job));
     }
     Some(o)
 }

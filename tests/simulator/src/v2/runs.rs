@@ -6,6 +6,7 @@ use super::inputs::may_answer;
 use super::{At, find, jenkins_error, meet, no_pipeline, no_run, tri, troubled};
 use crate::call::Call;
 use crate::controller::enqueue;
+use crate::jenkins::declare;
 use crate::jenkins::render::{self, Shape};
 use crate::jenkins::{Build, JobId, Trouble, View};
 use crate::reply::Reply;
@@ -287,7 +288,7 @@ pub(super) fn artifacts(call: &mut Call<'_>, at: &At) -> Reply {
         .iter()
         .skip(start)
         .take(limit)
-        .map(|a| render::artifact(&id, build.number, &a.path, a.size))
+        .map(|a| declare::artifact(&id, build.number, &a.path, a.size))
         .collect();
     Reply::devops_json(&Value::from(list)).after(wait)
 }

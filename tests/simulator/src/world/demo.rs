@@ -75,6 +75,19 @@ const JUNIT: &str = "\
 </testsuites>
 ";
 
+const FAILED_JUNIT: &str = "\
+<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<testsuites tests=\"46\" failures=\"1\" time=\"1.518\">
+  <testsuite name=\"acme.example/shop/internal/price\" tests=\"18\" failures=\"0\" time=\"0.298\"/>
+  <testsuite name=\"acme.example/shop/internal/basket\" tests=\"17\" failures=\"1\" time=\"0.033\">
+    <testcase name=\"TestBasketTotal/three_for_two\">
+      <failure>total of 3 x 4.99 with three-for-two: got 14.97, want 9.98</failure>
+    </testcase>
+  </testsuite>
+  <testsuite name=\"acme.example/shop/internal/checkout\" tests=\"11\" failures=\"0\" time=\"1.187\"/>
+</testsuites>
+";
+
 const COVERAGE: &str = "\
 mode: atomic
 acme.example/shop/internal/price/round.go:14.32,19.2 3 41
@@ -117,7 +130,7 @@ impl World {
             s.ends_at_failure = true;
             s.duration = 5.0;
             s.artifacts = String::new();
-            s.files.truncate(1);
+            s.files = vec![("reports/junit.xml".into(), FAILED_JUNIT.into())];
         });
         let gate = PipelineWorld::regular("gate")
             .created_by("dev")
