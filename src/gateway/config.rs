@@ -242,3 +242,7 @@ impl Kubeconfig {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

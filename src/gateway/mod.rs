@@ -38,11 +38,10 @@ pub use projects::{ProjectDiagnosis, ResolveError, resolve_project};
 pub use runs::{CreateOutcome, NewRun};
 pub use telemetry::{CallObserver, CallOutcome, Grant, LoginOutcome, NoObserver, RouteClass};
 pub use wire::artifact::Artifact;
+pub use wire::jenkins::{BuildOutcome, JenkinsResult, JenkinsRun, JenkinsState};
 pub use wire::pipeline::{
     Branch, DeclaredParameter, ParameterKind, Pipeline, PipelineKind, declared_parameters,
 };
 pub use wire::project::{Project, Workspace};
-pub use wire::run::{
-    BuildOutcome, JenkinsResult, JenkinsRun, JenkinsState, Page, Parameter, Run, RunPhase, RunProgress,
-};
+pub use wire::run::{Page, Parameter, Run, RunPhase, RunProgress};
 pub use wire::stage::{PausedInput, Stage, StageInput, Step, first_failed, paused_inputs};

@@ -12,8 +12,9 @@ use super::{
     route::{APIS, Request, V3, run_path, segment},
     telemetry::RouteClass,
     wire::{
+        jenkins::{self, JenkinsRun},
         pipeline::{Pipeline, PipelineKind},
-        run::{self, CREATOR, JenkinsRun, PIPELINE, Page, Parameter, Run},
+        run::{self, CREATOR, PIPELINE, Page, Parameter, Run},
         stage::{self, Stage},
     },
 };
@@ -217,7 +218,7 @@ impl ProjectScope {
     pub async fn jenkins_run(&self, run: &RunRef) -> Result<JenkinsRun> {
         let what = format!("ask Jenkins for build {run} of project {}", self.name);
         let request = Request::get(RouteClass::JenkinsRun, run_path(&self.name, run), what);
-        run::jenkins_run(&self.scope.exchange(request).await?.reply())
+        jenkins::jenkins_run(&self.scope.exchange(request).await?.reply())
     }
 
     /// Stops a build, also a queued one. Stopping a finished one does no harm. The answer is its state at that
@@ -226,7 +227,7 @@ impl ProjectScope {
         let what = format!("stop build {run} of project {}", self.name);
         let path = format!("{}/stop", run_path(&self.name, run));
         let request = Request::post(RouteClass::Stop, path, what, &json!({}));
-        run::jenkins_run(&self.scope.exchange(request).await?.reply())
+        jenkins::jenkins_run(&self.scope.exchange(request).await?.reply())
     }
 
     /// Deletes the run object: through `/apis`, which takes runs in any phase, else through kapis, which refuses

@@ -4,12 +4,13 @@ use http::{HeaderMap, Method};
 
 use super::{
     artifact::{self, Artifact},
+    jenkins::{self, JenkinsRun},
     json::garbled,
     oauth::{self, Tokens},
     pipeline::{self, Branch, Pipeline},
     project::{self, NamespaceView, Project, Workspace},
     refusal::{Reply, X_JENKINS},
-    run::{self, JenkinsRun, Page, Run, WatchLine},
+    run::{self, Page, Run, WatchLine},
     stage::{self, Stage},
 };
 use crate::gateway::{
@@ -213,7 +214,7 @@ fn parse(reply: &Reply<'_>, holds: Holds) -> Result<Answer> {
         R::RunList | R::Kubernetes => Answer::Runs(run::runs(reply)?),
         R::RunDelete => reply.accept().map(|()| Answer::Deleted)?,
         R::Stages => Answer::Stages(stage::stages(reply)?),
-        R::JenkinsRun | R::Stop => Answer::JenkinsRun(Box::new(run::jenkins_run(reply)?)),
+        R::JenkinsRun | R::Stop => Answer::JenkinsRun(Box::new(jenkins::jenkins_run(reply)?)),
         R::Artifacts => Answer::Artifacts(artifact::artifacts(reply)?),
         R::Log | R::Download => reply.accept().map(|()| Answer::Bytes(reply.body.len()))?,
         R::LogProxy | R::DownloadProxy => proxied(reply).map(|()| Answer::Bytes(reply.body.len()))?,

@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod artifact;
+pub mod jenkins;
 pub mod json;
 pub mod oauth;
 pub mod pipeline;

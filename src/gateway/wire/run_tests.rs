@@ -4,6 +4,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::gateway::wire::jenkins::JenkinsResult;
 use crate::gateway::{error::Subject, telemetry::RouteClass};
 use BuildOutcome as O;
 use RunProgress as P;

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
+    jenkins::{JenkinsResult, JenkinsState},
     json::{lenient_time, null_is_default, read},
     pipeline::{DeclaredParameter, JenkinsParameter},
     refusal::Reply,
-    run::{JenkinsResult, JenkinsState},
 };
 use crate::gateway::error::{ErrorKind, Result};
 
