@@ -177,7 +177,16 @@ where
         match transfer(&mut received, limit, &mut open, file).await {
             Ok(()) if received.bytes.len() as u64 >= file.size => return Ok(received),
             Ok(()) => last = None,
-            Err(Broken::Remote(error)) if is_broken(&error) => last = Some(error),
+            Err(Broken::Remote(error)) if is_broken(&error) => {
+                let bytes = received.bytes.len();
+                tracing::debug!(
+                    path = file.path,
+                    bytes,
+                    of = file.size,
+                    "the transfer broke: {error}"
+                );
+                last = Some(error);
+            }
             Err(other) => return Err(other),
         }
     }

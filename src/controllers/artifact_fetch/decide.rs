@@ -74,8 +74,11 @@ pub fn decide(object: &ArtifactFetch, seen: &Seen) -> Decision {
         // What we made goes with us: it has an owner.
         return Decision::Rest;
     }
-    let decision = unless_suspended(object, seen);
-    match decision {
+    match unless_suspended(object, seen) {
+        // Which run it is cannot be asked now; what is here is what was wanted when it could.
+        Decision::Resolve if object.spec.suspend && holds_selection(object, ours(&seen.stored)) => {
+            Decision::Stored
+        }
         Decision::Resolve | Decision::Fetch(_) | Decision::Wait(_) if object.spec.suspend => {
             Decision::Suspend
         }
@@ -83,12 +86,19 @@ pub fn decide(object: &ArtifactFetch, seen: &Seen) -> Decision {
     }
 }
 
+/// The ConfigMap, where it is ours.
+pub fn ours(stored: &StoredSeen) -> Option<&Mine> {
+    match stored {
+        StoredSeen::Ours(mine) => Some(mine),
+        StoredSeen::Nothing | StoredSeen::Foreign(_) => None,
+    }
+}
+
 fn unless_suspended(object: &ArtifactFetch, seen: &Seen) -> Decision {
-    let mine = match &seen.stored {
-        StoredSeen::Foreign(trouble) => return Decision::Stuck(trouble.clone()),
-        StoredSeen::Nothing => None,
-        StoredSeen::Ours(mine) => Some(mine.as_ref()),
-    };
+    if let StoredSeen::Foreign(trouble) = &seen.stored {
+        return Decision::Stuck(trouble.clone());
+    }
+    let mine = ours(&seen.stored);
     match &seen.source {
         SourceSeen::Waiting(what) => Decision::Wait(what.clone()),
         SourceSeen::Missing { .. } if holds_selection(object, mine) => Decision::Stored,
@@ -166,7 +176,7 @@ pub fn holds_selection(object: &ArtifactFetch, mine: Option<&Mine>) -> bool {
 
 /// Whether the ConfigMap still holds what the status tells, be that wanted or not.
 pub fn holds_what_was_told(object: &ArtifactFetch, stored: &StoredSeen) -> bool {
-    let (StoredSeen::Ours(mine), Some(status)) = (stored, &object.status) else {
+    let (Some(mine), Some(status)) = (ours(stored), &object.status) else {
         return false;
     };
     let files = status.file_count.and_then(|files| usize::try_from(files).ok());

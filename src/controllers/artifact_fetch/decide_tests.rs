@@ -344,8 +344,19 @@ fn a_suspended_object_does_nothing_and_stays_ready_if_it_was() {
         decided(&suspend(of_build_request()), waiting, StoredSeen::Nothing),
         Decision::Suspend
     );
+    for (spec, source) in [
+        (of_build_request(), ended("7")),
+        (by_id(), SourceSeen::Unasked),
+        (latest(), SourceSeen::Unasked),
+    ] {
+        let object = edit(done(spec), |o| o.spec.suspend = true);
+        assert_eq!(
+            decided(&object, source.clone(), its_map(&object)),
+            Decision::Stored
+        );
+        assert_eq!(decided(&object, source, StoredSeen::Nothing), Decision::Suspend);
+    }
     let object = edit(done(of_build_request()), |o| o.spec.suspend = true);
-    assert_eq!(decided(&object, ended("7"), its_map(&object)), Decision::Stored);
     assert_eq!(decided(&object, ended("8"), its_map(&object)), Decision::Suspend);
 }
 

@@ -17,7 +17,7 @@ use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::T
 use kube::{Api, Resource, ResourceExt, api::PostParams};
 
 use self::{
-    decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told},
+    decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told, ours},
     observe::Named,
     report::{Came, Held},
 };
@@ -81,13 +81,9 @@ impl Reconciler for ArtifactFetches {
 
 fn held(object: &ArtifactFetch, stored: &StoredSeen) -> Held {
     let told = holds_what_was_told(object, stored);
-    let mine = match stored {
-        StoredSeen::Ours(mine) => Some(mine.as_ref()),
-        StoredSeen::Nothing | StoredSeen::Foreign(_) => None,
-    };
     Held {
         told,
-        wanted: told && holds_selection(object, mine),
+        wanted: told && holds_selection(object, ours(stored)),
     }
 }
 
