@@ -32,9 +32,8 @@ fmt: ## Format the sources
 deny: ## Check licences and sources of the dependencies
 	hack/deny.sh
 
-generate: ## Renew what is generated: crds/ and docs/api.md
-	cargo run --quiet --bin tenantry -- crds --out crds
-	cargo run --quiet --bin tenantry -- crds --format markdown > docs/api.md
+generate: ## Renew what is generated: crds/, config/crd/ and docs/api.md
+	TENANTRY_RENEW=1 cargo test --quiet --test crds
 
 cluster: ## Build the test cluster's binary, if it is missing
 	tests/cluster/ensure.sh
