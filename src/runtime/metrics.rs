@@ -1,5 +1,5 @@
 //! What is counted, for Prometheus. Every label is of a closed set, but for the names of TenantConnections, of which at
-//! most [`MAX_CONNECTIONS`] are shown.
+//! most `MAX_CONNECTIONS` are shown.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,6 +1,6 @@
 //! The controller of ArtifactFetches: the files of a run, brought home into a ConfigMap.
 //!
-//! One reconcile: [`observe`] what is here, [`decide`]; where coordinates name the run and it is not known to be stored,
+//! One reconcile: [`observe`] what is here, [`mod@decide`]; where coordinates name the run and it is not known to be stored,
 //! ask the remote which run that is and decide again; [`act`] (fetch and store); [`report`]. [`target`] is the run once it
 //! is known. A finished object costs no remote call: whether its ConfigMap is unchanged is seen from metadata alone.
 

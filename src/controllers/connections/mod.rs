@@ -3,7 +3,7 @@
 //! Every controller comes through here; nobody else reads credentials or builds a `Gateway`. One gateway lives per
 //! TenantConnection as long as its endpoint, credentials, certificates and limits stay the same, so that its token is
 //! kept; a rotated Secret makes a new one. What was read is trusted until a watch saw a change of one of the objects it
-//! was read from, and for [`TRUST`] at most. Values of Secrets are held in types that cannot be printed.
+//! was read from, and for `TRUST` at most. Values of Secrets are held in types that cannot be printed.
 
 mod material;
 mod notice;

@@ -1,6 +1,6 @@
 //! What exists in a simulated installation when it starts: plain data, with builders.
 //!
-//! Nothing here does anything; [`crate::state`] turns a world into live state. Two worlds are ready-made: the one of
+//! Nothing here does anything; `state` turns a world into live state. Two worlds are ready-made: the one of
 //! the recordings and the one of the demo.
 
 mod build;
