@@ -87,9 +87,13 @@ impl From<&GatewayError> for Trouble {
             ErrorKind::UnknownCluster => Some("; correct spec.cluster".into()),
             _ => None,
         };
+        let message = match advice {
+            Some(advice) => format!("{}{advice}", error.to_string().trim_end_matches('.')),
+            None => error.to_string(),
+        };
         Self {
             reason,
-            message: format!("{error}{}", advice.unwrap_or_default()),
+            message,
             remedy,
         }
     }

@@ -1,7 +1,7 @@
 //! Kubernetes Events. The name of an Event is made from what it says, so that saying the same again (also after a
 //! restart) counts up one Event instead of adding another, and saying something else never hides behind the first.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -156,7 +156,11 @@ fn event(
         digest.update([0]);
     }
     let digest = digest.finalize();
-    let suffix: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let suffix = digest[..8].iter().fold(String::new(), |mut hex, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     let object = about.name.as_deref().unwrap_or("tenantry");
     // Names are ASCII, so this cuts no character; 253 is the longest name there is.
     let object = object.get(..230).unwrap_or(object).trim_end_matches(['.', '-']);

@@ -139,6 +139,7 @@ struct Bench {
     bell: Bell,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
+    backoffs: Backoffs,
     running: tokio::task::JoinHandle<()>,
 }
 
@@ -192,14 +193,15 @@ fn bench(concurrency: usize, behaviour: impl Fn(&str, usize) -> Act + Send + Syn
     let client = Client::new(server, "default");
     let metrics = Arc::new(Metrics::default());
     let shutdown = Shutdown::new(PATIENCE);
+    let backoffs = Backoffs::new(BackoffPolicy {
+        first: Duration::from_millis(1),
+        cap: Duration::from_millis(5),
+    });
     let env = Env {
         client: client.clone(),
         announcer: Announcer::new(client, metrics.clone(), "test"),
         metrics: metrics.clone(),
-        backoffs: Backoffs::new(BackoffPolicy {
-            first: Duration::from_millis(1),
-            cap: Duration::from_millis(5),
-        }),
+        backoffs: backoffs.clone(),
         readiness: Readiness::default(),
         shutdown: shutdown.clone(),
         concurrency,
@@ -217,6 +219,7 @@ fn bench(concurrency: usize, behaviour: impl Fn(&str, usize) -> Act + Send + Syn
         bell,
         shutdown,
         metrics,
+        backoffs,
         running: tokio::spawn(run.run()),
     }
 }
@@ -239,6 +242,19 @@ impl Bench {
         self.log
             .until("the loop to take everything in", |log| log.count(&name) == 1)
             .await;
+    }
+
+    /// Waits until so many failures in a row are counted for an object.
+    async fn until_failures(&self, name: &str, expected: u32) {
+        let counted = || self.backoffs.failures(Kind::TenantConnection, &key(name));
+        let wait = async {
+            while counted() != expected {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{name}: {} failures in a row, not {expected}", counted()));
     }
 
     async fn stop(self) {
@@ -382,6 +398,37 @@ async fn a_change_of_what_it_refers_to_wakes_an_object_and_no_other() {
         .await;
     bench.settle().await;
     assert_eq!((bench.log.count("a"), bench.log.count("b")), (3, 1));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn failures_in_a_row_are_forgotten_after_a_success_or_a_change() {
+    let far = Requeue::Backoff {
+        at_least: Some(PATIENCE),
+    };
+    let bench = bench(4, move |name, nth| match (name, nth) {
+        ("mends", ..3) => Act::Fail,
+        ("mends", _) => Act::Then(Requeue::OnChange),
+        _ => Act::Then(far),
+    });
+    bench.object("mends", 1).await;
+    bench.object("waits", 1).await;
+    bench
+        .log
+        .until("both", |log| log.count("mends") == 3 && log.count("waits") == 1)
+        .await;
+    bench.until_failures("mends", 0).await;
+    bench.until_failures("waits", 1).await;
+    for nth in 2..10 {
+        bench
+            .see(Kind::Secret, Seen::Object(glimpse("secret-of-waits", 9)))
+            .await;
+        bench
+            .log
+            .until("it to be woken", |log| log.count("waits") == nth)
+            .await;
+        bench.until_failures("waits", 1).await;
+    }
     bench.stop().await;
 }
 
