@@ -44,6 +44,8 @@ pub enum LogEnd {
     Complete,
     /// This rung does not tell, or the answer was empty: ask the run. After its end read once more, then stop.
     Unknown,
+    /// The answer held less than was read before: it was cut, or Jenkins is down. Never the end.
+    Cut,
 }
 
 /// Which rung answered.
@@ -151,7 +153,7 @@ impl LogStream {
                     offset: None,
                     ..cursor
                 },
-                LogEnd::Unknown,
+                LogEnd::Cut,
             );
         }
         cursor.offset = next_offset;

@@ -88,7 +88,10 @@ impl Actor<'_> {
                     Err(error) => refused(error),
                 }
             }
-            (Act::Stop, _) => stop(project, run).await,
+            (Act::Stop, _) => match stop(project, run).await {
+                Ok(()) => ActOutcome::Nothing,
+                Err(error) => ActOutcome::Failed(error.into()),
+            },
             (Act::DeleteRun, _) => match &run.name {
                 Some(name) => match project.delete_run(name, run.uid.as_deref()).await {
                     Ok(()) => ActOutcome::Removed,
@@ -176,13 +179,10 @@ impl Actor<'_> {
 
 /// Stops a build. What came of it is seen at the next look, where Jenkins itself is asked: one that waited in the queue
 /// leaves nothing behind there (contract §6.2).
-pub async fn stop(project: &ProjectScope, run: &CurrentRun) -> ActOutcome {
-    let Some(reference) = reference(run) else {
-        return ActOutcome::Nothing;
-    };
-    match project.stop(&reference).await {
-        Ok(_) => ActOutcome::Nothing,
-        Err(error) => ActOutcome::Failed(error.into()),
+pub async fn stop(project: &ProjectScope, run: &CurrentRun) -> Result<(), GatewayError> {
+    match reference(run) {
+        Some(reference) => project.stop(&reference).await.map(|_| ()),
+        None => Ok(()),
     }
 }
 

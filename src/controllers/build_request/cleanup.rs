@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{act, decide::after::ActOutcome, observe::Observer};
+use super::{act, observe::Observer};
 use crate::{
     api::{
         build_request::{BuildRequest, CurrentRun, DeletionPolicy, RunState},
         conditions::Reason,
     },
     controllers::{Trouble, Tunables},
+    gateway::ErrorClass,
 };
 
 /// What is to be done before the object may go.
@@ -69,8 +70,11 @@ pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentR
     let project = Observer::project(&observer.connected().await?, run)?;
     let name = run.name.as_deref().unwrap_or_default();
     if let Cleanup::Stop { delete } = cleanup {
-        if let ActOutcome::Failed(trouble) = act::stop(&project, run).await {
-            return Err(trouble);
+        match act::stop(&project, run).await {
+            Ok(()) => {}
+            // Its build is gone: there is nothing to stop.
+            Err(error) if error.class() == ErrorClass::Gone => {}
+            Err(error) => return Err(error.into()),
         }
         if !delete {
             return Ok(true);
@@ -78,6 +82,7 @@ pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentR
     }
     match project.delete_run(name, run.uid.as_deref()).await {
         Ok(()) => Ok(true),
+        Err(error) if error.class() == ErrorClass::Gone => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

@@ -88,11 +88,7 @@ impl LogReaders {
         let before = reader.assembly.bytes();
         let read = reader.read(project, &reference, last).await;
         if !last && (read.is_err() || reader.assembly.bytes() == before) {
-            // A live log is a courtesy: trouble with it is no trouble of the build. Text that came without its cursor
-            // would come again: then the next look begins anew.
-            if reader.assembly.bytes() != before {
-                reader = Reader::new(run, *max_bytes);
-            }
+            // A live log is a courtesy: trouble with it is no trouble of the build.
             reader.stored_at = Some(Instant::now());
             self.lock().insert(key, reader);
             return Ok(None);
@@ -172,11 +168,11 @@ impl Reader {
                 _ if !last => return Ok(()),
                 LogEnd::Complete => return Ok(()),
                 LogEnd::Unknown if silent >= 2 && self.assembly.bytes() > 0 => return Ok(()),
-                LogEnd::Unknown if silent >= 3 => {
+                LogEnd::Unknown | LogEnd::Cut if silent >= 3 => {
                     return Err(Trouble::passing(
                         Reason::LogUnavailable,
                         format!(
-                            "the remote answers with an empty log of {reference}, which may mean that Jenkins is down"
+                            "the remote answers with less of the log of {reference} than there is, which may mean that Jenkins is down"
                         ),
                     ));
                 }
@@ -186,7 +182,7 @@ impl Reader {
                         format!("the log of {reference} is still growing although the build is over"),
                     ));
                 }
-                LogEnd::Unknown | LogEnd::Growing => {}
+                LogEnd::Unknown | LogEnd::Cut | LogEnd::Growing => {}
             }
         }
     }
@@ -197,12 +193,17 @@ impl Reader {
         reference: &crate::gateway::RunRef,
     ) -> Result<LogEnd, crate::gateway::GatewayError> {
         let mut stream = project.open_log(reference, &self.cursor).await?;
+        let mut broken = None;
         while let Some(piece) = stream.next().await {
-            self.assembly.push(&piece?);
+            match piece {
+                Ok(piece) => self.assembly.push(&piece),
+                Err(error) => broken = Some(error),
+            }
         }
+        // Also where the answer broke off: what was read of it is kept, and not read again.
         let (cursor, end) = stream.finish();
         self.cursor = cursor;
-        Ok(end)
+        broken.map_or(Ok(end), Err)
     }
 }
 

@@ -192,7 +192,7 @@ impl Observer<'_> {
             Some(seen) if has_stages(seen) => {
                 followed.stages = project.stages(name).await.unwrap_or_default();
             }
-            Some(seen) if seen.run_id.is_none() && waited(situation, run) >= HINT_AFTER => {
+            Some(seen) if seen.run_id.is_none() && waited(situation, run) >= self.hint_after() => {
                 followed.trigger_failure = project.trigger_failure(name, &seen.uid).await.unwrap_or_default();
             }
             None if run.id.is_none() && missing_for(situation, run) >= situation.tunables.missing_grace => {
@@ -201,6 +201,11 @@ impl Observer<'_> {
             _ => {}
         }
         Ok(followed)
+    }
+
+    /// How long a run may be without a build number before the remote's Events are asked why: before it is given up.
+    fn hint_after(&self) -> Duration {
+        HINT_AFTER.min(self.object.spec.timeouts.trigger.get())
     }
 
     /// What is left to bring home of a run that is over.
