@@ -3,6 +3,8 @@
 //! until it is so. Nothing here waits for a time, only for conditions.
 #![allow(dead_code)] // each suite uses its part
 
+pub mod remote;
+
 use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
@@ -37,6 +39,8 @@ pub struct Setup {
     pub config: fn(Config) -> Config,
     /// More arguments of the operator.
     pub args: Vec<String>,
+    /// What the operator logs.
+    pub log: &'static str,
     /// Without an operator: it is started by the test.
     pub operator: bool,
 }
@@ -47,6 +51,7 @@ impl Default for Setup {
             world: world(Role::tenant()),
             config: |config| config,
             args: vec![],
+            log: "info,tenantry=debug",
             operator: true,
         }
     }
@@ -65,32 +70,45 @@ pub struct Stage {
     /// The operator, looking after this namespace only.
     pub operator: Option<Operator>,
     args: Vec<String>,
+    log: &'static str,
 }
 
-/// The remote of the suites: workspace `acme`, project `shop` with the scripted pipeline `build`, the multi-branch `web`,
-/// and `gate`, which waits for a person.
+/// The remote of the suites: workspace `acme`, project `shop` with the scripted pipeline `build` and the multi-branch
+/// `web`.
 pub fn world(role: Role) -> World {
-    let scripted = ["DURATION", "QUEUE", "RESULT", "LOG_BYTES", "ARTIFACTS"];
-    let build = PipelineWorld::regular("build").created_by(USER).parameters(
-        scripted.iter().map(|name| Parameter::string(name, "")).chain([
+    acme([shop(role)])
+}
+
+/// Workspace `acme` with these projects.
+pub fn acme(projects: impl IntoIterator<Item = Project>) -> World {
+    let world = World::empty()
+        .user(User::new(USER, PASSWORD))
+        .workspace(Workspace::new("acme", &["host"]).member(USER, Role::workspace_member()));
+    projects.into_iter().fold(world, World::project)
+}
+
+/// Project `shop` with the scripted pipeline `build` and the multi-branch `web`.
+pub fn shop(role: Role) -> Project {
+    let web = PipelineWorld::multi_branch("web", &["main", "feature/login"]).created_by(USER);
+    Project::new("acme", "shop")
+        .named(PROJECT)
+        .owned_by(USER)
+        .member(USER, role)
+        .pipeline(scripted("build"))
+        .pipeline(web)
+}
+
+/// A pipeline whose builds go as their parameters say.
+pub fn scripted(name: &str) -> PipelineWorld {
+    let script = ["DURATION", "QUEUE", "RESULT", "LOG_BYTES", "ARTIFACTS"];
+    PipelineWorld::regular(name).created_by(USER).parameters(
+        script.iter().map(|name| Parameter::string(name, "")).chain([
             Parameter::string("VERSION", "1.0.0"),
             Parameter::string("CORR", "none"),
             Parameter::string("INPUT", ""),
             Parameter::choice("TARGET", &["staging", "production"]),
         ]),
-    );
-    let web = PipelineWorld::multi_branch("web", &["main", "feature/login"]).created_by(USER);
-    World::empty()
-        .user(User::new(USER, PASSWORD))
-        .workspace(Workspace::new("acme", &["host"]).member(USER, Role::workspace_member()))
-        .project(
-            Project::new("acme", "shop")
-                .named(PROJECT)
-                .owned_by(USER)
-                .member(USER, role)
-                .pipeline(build)
-                .pipeline(web),
-        )
+    )
 }
 
 impl Stage {
@@ -126,6 +144,7 @@ impl Stage {
             simulator,
             operator: None,
             args: setup.args,
+            log: setup.log,
         };
         stage.connect(&stage.simulator.url(), PASSWORD).await;
         if setup.operator {
@@ -155,7 +174,7 @@ impl Stage {
                 "--namespace",
                 &self.namespace,
                 "--log-level",
-                "info,tenantry=debug",
+                self.log,
             ])
             .args(tunes.iter().flat_map(|tune| ["--tune", tune]))
             .args(self.args.clone())
@@ -198,6 +217,14 @@ impl Stage {
             },
         }))
         .await;
+    }
+
+    /// Changes the connection by merge patch.
+    pub async fn patch_connection(&self, patch: Value) {
+        self.api::<TenantConnection>()
+            .patch(CONNECTION, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .expect("a patch");
     }
 
     /// Applies an object, as `kubectl apply --server-side` does.
