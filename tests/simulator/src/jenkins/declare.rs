@@ -62,7 +62,8 @@ pub(crate) fn stored_parameters(job: &Job) -> Vec<Value> {
         .map(|p| {
             let mut o = json!({
                 "name": p.name, "type": p.kind, "value": "",
-                "defaultParameterValue": {"name": p.name, "value": p.default_value().unwrap_or_default()},
+                // Jenkins has none for files and the like.
+                "defaultParameterValue": p.default_value().map(|value| json!({"name": p.name, "value": value})),
             });
             if let Some(choices) = p.choices() {
                 o["choices"] = Value::from(choices);
