@@ -204,7 +204,7 @@ impl BuildRequests {
             }
             (Step::Find, Some(run)) => find::decide(&situation, &observer.find(run).await),
             (Step::Follow, Some(run)) => follow::decide(&situation, &observer.follow(&situation, run).await),
-            (Step::Collect, Some(run)) => match observer.collect(run).await {
+            (Step::Collect, Some(run)) => match observer.collect(&situation, run).await {
                 Ok(seen) => collect::decide(&situation, &seen),
                 Err(trouble) => decide::hindered(&situation, &trouble),
             },

@@ -209,9 +209,13 @@ impl Observer<'_> {
     }
 
     /// What is left to bring home of a run that is over.
-    pub async fn collect(&self, run: &CurrentRun) -> Result<Collected, Trouble> {
+    pub async fn collect(&self, situation: &Situation<'_>, run: &CurrentRun) -> Result<Collected, Trouble> {
         let mut collected = Collected::default();
         let status = self.object.status.as_ref();
+        if log_is_late(situation, run) {
+            let project = Self::project(&self.connected().await?, run)?;
+            collected.build_gone = matches!(ask_jenkins(&project, run).await?, Asked::Gone);
+        }
         let fresh = status.is_some_and(|s| {
             s.phase == Some(BuildPhase::Collecting) && s.log.as_ref().is_none_or(|l| !l.complete)
         });
@@ -368,6 +372,16 @@ fn missing_for(situation: &Situation<'_>, run: &CurrentRun) -> Duration {
         .as_ref()
         .map(|at| situation.since(at))
         .unwrap_or_default()
+}
+
+/// Whether the log should be home by now and is not: then its build may be gone, with its log (contract §6.3).
+fn log_is_late(situation: &Situation<'_>, run: &CurrentRun) -> bool {
+    let status = situation.object.status.as_ref();
+    let is_home = status
+        .and_then(|s| s.log.as_ref())
+        .is_some_and(|log| log.complete);
+    let ended = run.ended_at.as_ref().map(|at| situation.since(at));
+    run.id.is_some() && !is_home && ended.is_some_and(|ago| ago >= situation.tunables.search_window)
 }
 
 /// Whether Jenkins itself is to be asked: where the run object does not say how it ended, is gone, or has not moved for

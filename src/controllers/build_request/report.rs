@@ -133,7 +133,7 @@ fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
         _ if settled => Some(Fact::no(
             LogsArchived,
             Reason::LogUnavailable,
-            "the log could not be read from the remote before the deadline",
+            "the log could not be read before the deadline, or Jenkins deleted it with its build",
         )),
         _ => None,
     }

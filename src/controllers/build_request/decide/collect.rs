@@ -25,6 +25,8 @@ pub struct Collected {
     pub stages: Option<Vec<Stage>>,
     /// How the owned ArtifactFetch stands.
     pub fetch: FetchState,
+    /// Jenkins was asked, and has no such build any more: its log will not come.
+    pub build_gone: bool,
 }
 
 /// How the owned ArtifactFetch stands, seen against this run and this spec.
@@ -72,7 +74,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
         .as_ref()
         .is_some_and(|at| situation.since(at) >= situation.tunables.collect_deadline);
     let log_is_home = run.id.is_none() || status.log.as_ref().is_some_and(|log| log.complete);
-    if !log_is_home && !overdue {
+    if !log_is_home && !overdue && !seen.build_gone {
         // The same words as when the end was written down: one write less.
         return super::follow::collecting(status).act(Act::ArchiveLog);
     }
@@ -311,6 +313,17 @@ mod tests {
         let late = decide(&situation(&object), &Collected::default());
         assert_eq!(late.act, Act::Nothing);
         assert!(matches!(late.standing, Standing::Done { .. }));
+    }
+
+    #[test]
+    fn the_log_of_a_build_that_jenkins_deleted_is_not_waited_for() {
+        let gone = Collected {
+            build_gone: true,
+            ..Collected::default()
+        };
+        let decision = decide(&situation(&ended(Outcome::Succeeded, false)), &gone);
+        assert_eq!(decision.act, Act::Nothing);
+        assert!(matches!(decision.standing, Standing::Done { .. }));
     }
 
     #[test]
