@@ -393,7 +393,15 @@ mod tests {
     #[test]
     fn artifacts_are_waited_for_and_their_failure_is_not_the_builds() {
         let object = with_artifacts(ended(Outcome::Succeeded, true));
-        let see = |fetch| decide(&situation(&object), &Collected { stages: None, fetch });
+        let see = |fetch| {
+            decide(
+                &situation(&object),
+                &Collected {
+                    fetch,
+                    ..Collected::default()
+                },
+            )
+        };
         assert_eq!(see(FetchState::Outdated).act, Act::EnsureArtifacts);
         assert!(matches!(
             see(FetchState::Working("1 of 2".into())).standing,
