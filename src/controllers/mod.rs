@@ -5,6 +5,7 @@
 
 pub mod artifact_fetch;
 pub mod build_request;
+pub mod cluster;
 pub mod connections;
 pub mod context;
 pub mod projects;

@@ -1,9 +1,12 @@
-//! From what people write in `spec.project` to a project's full name, or a word about why not.
+//! From what people write to what the remote has: project, pipeline, branch; or a word about why not.
 
 use super::Trouble;
 use crate::{
     api::conditions::Reason,
-    gateway::{ErrorKind, ProjectDiagnosis, ProjectName, ResolveError, Scope, resolve_project},
+    gateway::{
+        Branch, ErrorKind, GitBranch, Pipeline, ProjectDiagnosis, ProjectName, ProjectScope, ResolveError,
+        Scope, resolve_project,
+    },
 };
 
 /// The project that `wanted` means in `workspace`: a full name first, else a short name that only one project has.
@@ -52,4 +55,64 @@ pub async fn resolve(scope: &Scope, workspace: &str, wanted: &str) -> Result<Pro
             Trouble::user(Reason::ProjectNotFound, format!("spec.project: {unknown}"))
         }
     })
+}
+
+/// The pipeline of this name, or a word about what there is instead.
+pub async fn find_pipeline(project: &ProjectScope, name: &str) -> Result<Pipeline, Trouble> {
+    match project.pipeline(name).await {
+        Ok(pipeline) if pipeline.deleting => Err(Trouble::user(
+            Reason::PipelineNotFound,
+            format!("pipeline {name:?} of project {} is being deleted", project.name()),
+        )),
+        Ok(pipeline) => Ok(pipeline),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut names: Vec<_> = project
+                .pipelines()
+                .await
+                .unwrap_or_default()
+                .into_iter()
+                .map(|pipeline| pipeline.name)
+                .collect();
+            names.sort();
+            names.truncate(20);
+            let known = if names.is_empty() {
+                "it has none".into()
+            } else {
+                format!("it has {}", names.join(", "))
+            };
+            Err(Trouble::user(
+                Reason::PipelineNotFound,
+                format!("project {} has no pipeline {name:?}: {known}", project.name()),
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The branch that git knows under this name, or a word about what there is instead.
+pub fn find_branch<'a>(
+    branches: &'a [Branch],
+    pipeline: &Pipeline,
+    name: &str,
+) -> Result<&'a Branch, Trouble> {
+    let trouble = |message| Trouble::user(Reason::BranchNotFound, message);
+    match Branch::find(branches, &GitBranch::new(name)) {
+        Some(branch) if branch.disabled => Err(trouble(format!(
+            "branch {name:?} of pipeline {:?} is disabled: Jenkins does not build it",
+            pipeline.name
+        ))),
+        Some(branch) => Ok(branch),
+        None => {
+            let known: Vec<_> = branches.iter().take(20).map(|b| b.git.to_string()).collect();
+            let known = if known.is_empty() {
+                "none yet".into()
+            } else {
+                known.join(", ")
+            };
+            Err(trouble(format!(
+                "pipeline {:?} has no branch {name:?} (it has {known}): push it, or scan the pipeline",
+                pipeline.name
+            )))
+        }
+    }
 }

@@ -16,8 +16,9 @@ use crate::{
     },
     controllers::{
         Connected, Context, Trouble,
-        build_request::observe::{find_branch, find_pipeline, get_opt},
+        cluster::get_opt,
         projects,
+        projects::{find_branch, find_pipeline},
     },
     gateway::{
         BuildOutcome, EncodedBranch, ErrorKind, GitBranch, JenkinsState, PipelineKind, ProjectName,

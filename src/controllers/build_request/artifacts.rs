@@ -2,10 +2,7 @@
 
 use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
 
-use super::{
-    decide::{collect::FetchState, title},
-    observe::get_opt,
-};
+use super::decide::{collect::FetchState, title};
 use crate::{
     api::{
         ArtifactFetch, ArtifactFetchSpec,
@@ -14,7 +11,7 @@ use crate::{
         common::LocalRef,
         conditions::{ConditionType, Reason, find},
     },
-    controllers::Trouble,
+    controllers::{Trouble, cluster::get_opt},
 };
 
 /// The longest name of an object.

@@ -9,6 +9,7 @@ pub mod artifacts;
 pub mod cleanup;
 pub mod decide;
 pub mod inputs;
+pub mod local;
 pub mod logs;
 pub mod observe;
 pub mod outcome;
@@ -152,7 +153,7 @@ fn requeue(wake: Wake) -> Requeue {
 impl BuildRequests {
     /// Reads whose turn it is from the statuses, before anything is started in this life.
     async fn load(&self) -> Result<(), ReconcileError> {
-        let all = observe::all_build_requests(&self.ctx.client, &self.scope)
+        let all = local::all_build_requests(&self.ctx.client, &self.scope)
             .await
             .map_err(|trouble| ReconcileError::Other(trouble.message))?;
         for object in all {

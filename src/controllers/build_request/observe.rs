@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{
-    Api, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams},
-};
+use kube::ResourceExt;
 
 use super::{
     artifacts,
@@ -18,7 +14,7 @@ use super::{
         find::{self, Found},
         follow::{Asked, Followed},
     },
-    inputs, parameters,
+    inputs, local, parameters,
     turns::{Place, Turns},
 };
 use crate::{
@@ -28,14 +24,12 @@ use crate::{
     },
     controllers::{Connected, Context, Trouble, projects},
     gateway::{
-        Branch, EncodedBranch, ErrorClass, ErrorKind, GatewayError, GitBranch, JenkinsState, Parameter,
-        Pipeline, PipelineKind, ProjectName, ProjectScope, Run, RunProgress, declared_parameters,
+        EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
+        ProjectName, ProjectScope, Run, RunProgress, declared_parameters,
     },
     runtime::{ObjectKey, WatchScope},
 };
 
-/// How long a call to our own API server may take.
-const API_LIMIT: Duration = Duration::from_secs(30);
 /// How many runs a search looks at.
 const SEARCHED: u32 = 100;
 
@@ -88,7 +82,7 @@ impl Observer<'_> {
         let scope = connected.gateway.scope(cluster.as_deref());
         let project = projects::resolve(&scope, &connected.spec.workspace, &spec.project).await?;
         let project_scope = scope.project(&project);
-        let pipeline = find_pipeline(&project_scope, &spec.pipeline).await?;
+        let pipeline = projects::find_pipeline(&project_scope, &spec.pipeline).await?;
         let branches = match (&pipeline.kind, &spec.branch) {
             (PipelineKind::MultiBranch, None) => {
                 return Err(Trouble::user(
@@ -112,10 +106,10 @@ impl Observer<'_> {
             (PipelineKind::Regular | PipelineKind::Other(_), None) => Vec::new(),
         };
         let branch = match &spec.branch {
-            Some(name) => Some(find_branch(&branches, &pipeline, name)?),
+            Some(name) => Some(projects::find_branch(&branches, &pipeline, name)?),
             None => None,
         };
-        let mut values = self.parameters().await?;
+        let mut values = local::parameters(&self.ctx.client, self.object).await?;
         let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
         if let Some(name) = &spec.correlation_parameter {
             let token = inputs::token(uid, &inputs::wanted(self.object), attempt);
@@ -239,7 +233,7 @@ impl Observer<'_> {
         run: &CurrentRun,
         creator: Option<&str>,
     ) -> Result<Vec<Run>, Trouble> {
-        let given = self.parameters().await?;
+        let given = local::parameters(&self.ctx.client, self.object).await?;
         let asked = find::Asked {
             correlation: self.object.spec.correlation_parameter.as_deref(),
             creator,
@@ -265,7 +259,7 @@ impl Observer<'_> {
     /// The names of runs in `project` that other BuildRequests, or earlier tries of this one, claim.
     async fn claims(&self, project: &str) -> Result<BTreeMap<String, ObjectKey>, Trouble> {
         let mut claims = BTreeMap::new();
-        for object in all_build_requests(&self.ctx.client, self.scope).await? {
+        for object in local::all_build_requests(&self.ctx.client, self.scope).await? {
             let key = ObjectKey::of(&object);
             let Some(status) = object.status else { continue };
             let current = status
@@ -276,84 +270,6 @@ impl Observer<'_> {
             claims.extend(current.into_iter().chain(past).map(|name| (name, key.clone())));
         }
         Ok(claims)
-    }
-
-    /// The parameters with their values.
-    pub async fn parameters(&self) -> Result<Vec<Parameter>, Trouble> {
-        let mut values = Vec::new();
-        for parameter in &self.object.spec.parameters {
-            let name = parameter.name.clone();
-            let source = parameter.value_from.as_ref();
-            let value = match (&parameter.value, source) {
-                (Some(value), _) => value.clone(),
-                (None, Some(from)) => self.referenced(&name, from).await?,
-                (None, None) => {
-                    return Err(Trouble::user(
-                        Reason::InvalidSpec,
-                        format!("parameter {name:?} has neither value nor valueFrom"),
-                    ));
-                }
-            };
-            values.push(Parameter { name, value });
-        }
-        Ok(values)
-    }
-
-    async fn referenced(
-        &self,
-        parameter: &str,
-        from: &crate::api::build_request::ValueFrom,
-    ) -> Result<String, Trouble> {
-        let namespace = self.namespace();
-        let text = |bytes: Vec<u8>, what: &str| {
-            String::from_utf8(bytes).map_err(|_| {
-                Trouble::user(
-                    Reason::SecretKeyMissing,
-                    format!("parameter {parameter:?}: {what} is not text (UTF-8)"),
-                )
-            })
-        };
-        if let Some(secret) = &from.secret_key_ref {
-            let api: Api<Secret> = Api::namespaced(self.ctx.client.clone(), &namespace);
-            let what = format!("Secret {:?}", secret.name);
-            let found = get_opt(&api, &secret.name, &what).await?;
-            let mut data = found
-                .ok_or_else(|| reference_missing(parameter, &what, &namespace))?
-                .data
-                .unwrap_or_default();
-            let value = data.remove(&secret.key).ok_or_else(|| {
-                key_missing(
-                    Reason::SecretKeyMissing,
-                    parameter,
-                    &what,
-                    &secret.key,
-                    data.keys(),
-                )
-            })?;
-            return text(value.0, &format!("key {:?} of {what}", secret.key));
-        }
-        let Some(map) = &from.config_map_key_ref else {
-            return Err(Trouble::user(
-                Reason::InvalidSpec,
-                format!("parameter {parameter:?} has an empty valueFrom"),
-            ));
-        };
-        let api: Api<ConfigMap> = Api::namespaced(self.ctx.client.clone(), &namespace);
-        let what = format!("ConfigMap {:?}", map.name);
-        let found = get_opt(&api, &map.name, &what).await?;
-        let mut data = found
-            .ok_or_else(|| reference_missing(parameter, &what, &namespace))?
-            .data
-            .unwrap_or_default();
-        data.remove(&map.key).ok_or_else(|| {
-            key_missing(
-                Reason::ConfigMapKeyMissing,
-                parameter,
-                &what,
-                &map.key,
-                data.keys(),
-            )
-        })
     }
 }
 
@@ -465,150 +381,4 @@ async fn list(project: &ProjectScope, pipeline: &str) -> Result<Vec<Run>, Troubl
         }
     }
     Ok(project.runs(pipeline, 1, SEARCHED).await?.items)
-}
-
-/// The pipeline of this name, or a word about what there is instead.
-pub async fn find_pipeline(project: &ProjectScope, name: &str) -> Result<Pipeline, Trouble> {
-    match project.pipeline(name).await {
-        Ok(pipeline) if pipeline.deleting => Err(Trouble::user(
-            Reason::PipelineNotFound,
-            format!("pipeline {name:?} of project {} is being deleted", project.name()),
-        )),
-        Ok(pipeline) => Ok(pipeline),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut names: Vec<_> = project
-                .pipelines()
-                .await
-                .unwrap_or_default()
-                .into_iter()
-                .map(|pipeline| pipeline.name)
-                .collect();
-            names.sort();
-            names.truncate(20);
-            let known = if names.is_empty() {
-                "it has none".into()
-            } else {
-                format!("it has {}", names.join(", "))
-            };
-            Err(Trouble::user(
-                Reason::PipelineNotFound,
-                format!("project {} has no pipeline {name:?}: {known}", project.name()),
-            ))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The branch that git knows under this name, or a word about what there is instead.
-pub fn find_branch<'a>(
-    branches: &'a [Branch],
-    pipeline: &Pipeline,
-    name: &str,
-) -> Result<&'a Branch, Trouble> {
-    let trouble = |message| Trouble::user(Reason::BranchNotFound, message);
-    match Branch::find(branches, &GitBranch::new(name)) {
-        Some(branch) if branch.disabled => Err(trouble(format!(
-            "branch {name:?} of pipeline {:?} is disabled: Jenkins does not build it",
-            pipeline.name
-        ))),
-        Some(branch) => Ok(branch),
-        None => {
-            let known: Vec<_> = branches.iter().take(20).map(|b| b.git.to_string()).collect();
-            let known = if known.is_empty() {
-                "none yet".into()
-            } else {
-                known.join(", ")
-            };
-            Err(trouble(format!(
-                "pipeline {:?} has no branch {name:?} (it has {known}): push it, or scan the pipeline",
-                pipeline.name
-            )))
-        }
-    }
-}
-
-fn reference_missing(parameter: &str, what: &str, namespace: &str) -> Trouble {
-    Trouble::user(
-        Reason::ReferenceNotFound,
-        format!("parameter {parameter:?}: there is no {what} in namespace {namespace:?}: create it"),
-    )
-}
-
-fn key_missing<'a>(
-    reason: Reason,
-    parameter: &str,
-    what: &str,
-    key: &str,
-    keys: impl Iterator<Item = &'a String>,
-) -> Trouble {
-    let keys: Vec<_> = keys.take(20).map(String::as_str).collect();
-    let keys = if keys.is_empty() {
-        "it has none".into()
-    } else {
-        format!("it has {}", keys.join(", "))
-    };
-    Trouble::user(
-        reason,
-        format!("parameter {parameter:?}: {what} has no key {key:?}: {keys}"),
-    )
-}
-
-/// Reads an object of our own cluster, within a bound.
-pub async fn get_opt<K>(api: &Api<K>, name: &str, what: &str) -> Result<Option<K>, Trouble>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    match tokio::time::timeout(API_LIMIT, api.get_opt(name)).await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(Trouble::passing(
-            Reason::RemoteUnavailable,
-            format!("could not read {what}: {error}"),
-        )),
-        Err(_) => Err(Trouble::passing(
-            Reason::RemoteUnavailable,
-            format!("could not read {what}: no answer in time"),
-        )),
-    }
-}
-
-/// All BuildRequests that this operator looks after, page by page. One that does not parse does not hide the others.
-pub async fn all_build_requests(
-    client: &kube::Client,
-    scope: &WatchScope,
-) -> Result<Vec<BuildRequest>, Trouble> {
-    const PAGE: u32 = 500;
-    let resource = ApiResource::erase::<BuildRequest>(&());
-    let apis: Vec<Api<DynamicObject>> = match scope {
-        WatchScope::All => vec![Api::all_with(client.clone(), &resource)],
-        WatchScope::Namespaces(names) => names
-            .iter()
-            .map(|name| Api::namespaced_with(client.clone(), name, &resource))
-            .collect(),
-    };
-    let failed = |e: &dyn std::fmt::Display| {
-        Trouble::passing(
-            Reason::RemoteUnavailable,
-            format!("could not list BuildRequests: {e}"),
-        )
-    };
-    let mut all = Vec::new();
-    for api in apis {
-        let mut params = ListParams::default().limit(PAGE);
-        loop {
-            let page = tokio::time::timeout(API_LIMIT, api.list(&params))
-                .await
-                .map_err(|e| failed(&e))?
-                .map_err(|e| failed(&e))?;
-            all.extend(
-                page.items
-                    .into_iter()
-                    .filter_map(|object| object.try_parse::<BuildRequest>().ok()),
-            );
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => break,
-            }
-        }
-    }
-    Ok(all)
 }
