@@ -1,5 +1,7 @@
 //! The loop around a [`Reconciler`]: from sightings, rings and timers to reconciles, one at a time per object.
 
+#[cfg(test)]
+mod bench;
 mod known;
 mod run;
 
