@@ -62,9 +62,22 @@ pub(super) fn create(call: &mut Call<'_>, project: &str) -> Reply {
     let mut body = tri!(call.json());
     body["metadata"]["namespace"] = Value::from(project);
     body["status"] = json!({});
+    omit_empty(&mut body);
     match call.cluster().store.create(&PIPELINES, body, MANAGER, false) {
         Ok(object) => Reply::devops_json(&untyped(object)),
         Err(error) => error.text_400(),
+    }
+}
+
+/// The real types leave an empty default out.
+fn omit_empty(pipeline: &mut Value) {
+    let parameters = pipeline
+        .pointer_mut("/spec/pipeline/parameters")
+        .and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if parameter.get("default_value").is_some_and(|v| v == "") {
+            parameter.remove("default_value");
+        }
     }
 }
 
@@ -72,6 +85,7 @@ pub(super) fn create(call: &mut Call<'_>, project: &str) -> Reply {
 pub(super) fn update(call: &mut Call<'_>, project: &str, pipeline: &str) -> Reply {
     tri!(check_project(call, project));
     let mut body = tri!(call.json());
+    omit_empty(&mut body);
     let store = &mut call.cluster().store;
     let Some(stored) = store.get(&PIPELINES, project, pipeline).cloned() else {
         return StoreError::not_found(&PIPELINES, pipeline).text_400();
