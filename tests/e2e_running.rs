@@ -18,6 +18,8 @@ async fn stage_of(pipelines: &[&str], role: Role) -> Stage {
     let project = pipelines.iter().fold(shop(role), |p, n| p.pipeline(scripted(n)));
     Stage::with(Setup {
         world: acme([project]),
+        // Nothing here may end by this deadline.
+        args: vec!["--tune".into(), "collect-deadline=600s".into()],
         ..Setup::default()
     })
     .await
