@@ -211,11 +211,12 @@ async fn artifacts_come_home_with_the_build_and_with_each_rerun() {
 #[tokio::test]
 async fn one_build_whatever_is_done_to_the_object_and_the_operator() {
     const APPLIES: usize = 100;
-    const RECONCILES: usize = 1_000;
+    /// So many while it runs, and again when it is over.
+    const RECONCILES: usize = 500;
     const RESTARTS: usize = 20;
     let mut stage = Stage::new().await;
     let spec =
-        json!({"parameters": parameters(&[("QUEUE", "30"), ("DURATION", "100"), ("LOG_BYTES", "20000")])});
+        json!({"parameters": parameters(&[("QUEUE", "30"), ("DURATION", "150"), ("LOG_BYTES", "20000")])});
     stage.build("once", spec.clone()).await;
     let api = stage.api::<BuildRequest>();
     let applying = {
@@ -230,8 +231,8 @@ async fn one_build_whatever_is_done_to_the_object_and_the_operator() {
             }
         })
     };
-    let forcing = tokio::spawn(async move {
-        for n in 1..=RECONCILES {
+    let force = async |from: usize| {
+        for n in from..from + RECONCILES {
             let patch =
                 json!({"metadata": {"annotations": {"tenantry.dev/reconcile-requested-at": n.to_string()}}});
             let how = PatchParams::default();
@@ -239,33 +240,32 @@ async fn one_build_whatever_is_done_to_the_object_and_the_operator() {
                 .await
                 .expect("a patch");
         }
-    });
+    };
     // At moments that depend on nothing but a number: what the operator is doing then is chance enough.
     let mut seed = u64::from(std::process::id());
     println!("restarts seeded with {seed}");
-    for _ in 0..RESTARTS {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let until = std::time::Instant::now() + std::time::Duration::from_millis((seed >> 33) % 400);
-        wait_for("the moment", PATIENCE, async || {
-            Ok(Seen::when(std::time::Instant::now() >= until, || {
-                "not yet".into()
-            }))
-        })
-        .await
-        .unwrap();
-        stage.restart_operator().await;
-    }
-    applying.await.unwrap();
-    forcing.await.unwrap();
+    let restarting = async {
+        for _ in 0..RESTARTS {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let moment = std::time::Duration::from_millis((seed >> 33) % 1_000);
+            tokio::time::sleep(moment).await;
+            stage.restart_operator().await;
+        }
+    };
+    let ((), (), applied) = tokio::join!(restarting, force(1), applying);
+    applied.unwrap();
+    stage.until_phase("once", BuildPhase::Succeeded).await;
+    force(RECONCILES + 1).await;
+    let last = (2 * RECONCILES).to_string();
     let object = stage
         .until("once", "all is done and handled", |o| {
             phase_of(o) == Some(BuildPhase::Succeeded)
                 && o.status
                     .as_ref()
                     .and_then(|s| s.last_handled_reconcile_at.as_deref())
-                    == Some(&RECONCILES.to_string())
+                    == Some(last.as_str())
         })
         .await;
     let ledger = stage.simulator.ledger();
