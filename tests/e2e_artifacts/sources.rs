@@ -266,3 +266,34 @@ async fn the_reruns_of_a_build_request_are_followed() {
     stage.fetched("kept").await;
     assert_eq!(at("kept", "4").await, ["four.txt"]);
 }
+
+#[tokio::test]
+async fn a_build_whose_run_object_is_gone_needs_the_raw_proxy() {
+    for (role, allowed) in [
+        (Role::tenant(), true),
+        (Role::tenant_without_jenkins_proxy(), false),
+    ] {
+        let stage = stage(role).await;
+        let number = stage.built_by_others("files", None, &[], "SUCCESS").await;
+        let name = stage.run_name("files", number).await;
+        stage.simulator.control().drop_run(PROJECT, &name).unwrap();
+        stage
+            .fetch(
+                "all",
+                json!({"source": run("files", &json!({"id": number.to_string()}))}),
+            )
+            .await;
+        if allowed {
+            assert_eq!(
+                stage.fetched("all").await.file_count,
+                i64::try_from(FILES.len()).ok()
+            );
+        } else {
+            let message = stage.refused("all", "AccessDenied").await;
+            assert!(
+                message.contains("get jenkins") && message.contains(PROJECT),
+                "{message}"
+            );
+        }
+    }
+}
