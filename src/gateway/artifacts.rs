@@ -104,9 +104,17 @@ impl ProjectScope {
         }
     }
 
-    /// One file, from `offset` on if the rung can. `run_name` is the run object's name (the second rung needs it).
+    /// One file, from `offset` on if the rung can. `run_name` is the run object's name: without one, because the remote
+    /// removed the object and kept the build, there is only the first rung.
     /// The rung that answered and where it starts are told by the [`Download`].
-    pub async fn download(&self, run: &RunRef, run_name: &str, path: &str, offset: u64) -> Result<Download> {
+    pub async fn download<'a>(
+        &self,
+        run: &RunRef,
+        run_name: impl Into<Option<&'a str>>,
+        path: &str,
+        offset: u64,
+    ) -> Result<Download> {
+        let run_name = run_name.into();
         let what = format!("download {path:?} of build {run} of project {}", self.name);
         let Some(proxied) = proxy_artifact_path(&self.name, run, path) else {
             let subject = Subject {
@@ -119,10 +127,19 @@ impl ProjectScope {
         };
         if self.may_try(Capability::JenkinsProxy) {
             match self.download_proxied(&proxied, offset, &what).await {
-                Err(error) if falls_to_next_rung(&error) => {}
+                Err(error) if falls_to_next_rung(&error) && run_name.is_some() => {}
                 result => return result,
             }
         }
+        let Some(run_name) = run_name else {
+            let subject = Subject {
+                route: RouteClass::DownloadProxy,
+                what,
+                write: false,
+            };
+            return Err(GatewayError::new(ErrorKind::Forbidden, &subject)
+                .with_remote("the run object is gone, and the raw Jenkins proxy was refused lately"));
+        };
         let route = format!(
             "{V3}/namespaces/{}/pipelineruns/{}/artifacts/download",
             self.name,

@@ -274,26 +274,31 @@ async fn a_build_whose_run_object_is_gone_needs_the_raw_proxy() {
         (Role::tenant_without_jenkins_proxy(), false),
     ] {
         let stage = stage(role).await;
-        let number = stage.built_by_others("files", None, &[], "SUCCESS").await;
-        let name = stage.run_name("files", number).await;
-        stage.simulator.control().drop_run(PROJECT, &name).unwrap();
         stage
-            .fetch(
-                "all",
-                json!({"source": run("files", &json!({"id": number.to_string()}))}),
-            )
+            .build("b", json!({"pipeline": "files", "parameters": null}))
             .await;
-        if allowed {
-            assert_eq!(
-                stage.fetched("all").await.file_count,
-                i64::try_from(FILES.len()).ok()
-            );
-        } else {
-            let message = stage.refused("all", "AccessDenied").await;
-            assert!(
-                message.contains("get jenkins") && message.contains(PROJECT),
-                "{message}"
-            );
+        let object = stage.until_ready("b").await;
+        let run_of_b = object.status.unwrap().run.unwrap();
+        let (name, id) = (run_of_b.name.unwrap(), run_of_b.id.unwrap());
+        stage.simulator.control().drop_run(PROJECT, &name).unwrap();
+        // The one knows the name that is no longer there, the other finds none.
+        stage
+            .fetch("of-b", json!({"source": {"buildRequestRef": {"name": "b"}}}))
+            .await;
+        stage
+            .fetch("by-id", json!({"source": run("files", &json!({"id": id}))}))
+            .await;
+        for fetch in ["of-b", "by-id"] {
+            if allowed {
+                let files = stage.fetched(fetch).await.file_count;
+                assert_eq!(files, i64::try_from(FILES.len()).ok(), "{fetch}");
+            } else {
+                let message = stage.refused(fetch, "AccessDenied").await;
+                assert!(
+                    message.contains("get jenkins") && message.contains(PROJECT),
+                    "{fetch}: {message}"
+                );
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{decide::selection_digest, observe::destination, report::Fetched, tar
 use crate::{
     api::{ArtifactFetch, conditions::Reason},
     controllers::{Context, Trouble},
-    gateway::{ErrorKind, GatewayError, ProjectScope},
+    gateway::{ErrorClass, ErrorKind, GatewayError, Known, ProjectScope},
     sinks::{
         ConfigMaps,
         files::{self, CAPACITY, FetchedBytes, Origin},
@@ -95,29 +95,18 @@ async fn bring(
     file: &RemoteFile,
     room: u64,
 ) -> Result<FetchedBytes, Trouble> {
-    let run_name = target.run_name.as_deref().unwrap_or_default();
+    let run_name = target.run_name.as_deref();
     let open = async |offset| {
         let download = project
             .download(&target.run, run_name, &file.path, offset)
             .await?;
         Ok((download.offset, download))
     };
-    let received = receive(file, room, open).await.map_err(|error| match error {
-        Broken::Trouble(trouble) => trouble,
-        Broken::Remote(error) if target.run_name.is_none() && !passes(&error) => Trouble::user(
-            Reason::AccessDenied,
-            format!(
-                "{:?} of {} cannot be fetched: the PipelineRun is gone, and the tenant may not use the raw Jenkins proxy: ask \
-                 for the right to get jenkins in project {}",
-                file.path, target.revision, target.project
-            ),
-        ),
-        Broken::Remote(error) if error.kind() == ErrorKind::NotFound => Trouble::passing(
-            Reason::RemoteUnavailable,
-            format!("{:?} of {} was listed, but is not there: {error}", file.path, target.revision),
-        ),
-        Broken::Remote(error) => error.into(),
-    })?;
+    let received = match receive(file, room, open).await {
+        Ok(received) => received,
+        Err(Broken::Trouble(trouble)) => return Err(trouble),
+        Err(Broken::Remote(error)) => return Err(not_had(project, target, file, error).await),
+    };
     Ok(FetchedBytes {
         path: file.path.clone(),
         sha256: hex(&received.digest.finalize()),
@@ -125,10 +114,37 @@ async fn bring(
     })
 }
 
-/// Whether time may mend it.
-fn passes(error: &GatewayError) -> bool {
-    use crate::gateway::ErrorClass::{Throttled, Unavailable};
-    matches!(error.class(), Throttled | Unavailable)
+/// Why a file that was listed could not be had.
+async fn not_had(project: &ProjectScope, target: &Target, file: &RemoteFile, error: GatewayError) -> Trouble {
+    let refused = matches!(project.capabilities().jenkins_proxy, Known::No { .. });
+    let out_of_reach = match &target.run_name {
+        None => error.class() == ErrorClass::Denied,
+        Some(name) => refused && error.kind() == ErrorKind::NotFound && is_gone(project, name).await,
+    };
+    let (path, revision) = (&file.path, &target.revision);
+    if out_of_reach {
+        return Trouble::user(
+            Reason::AccessDenied,
+            format!(
+                "{path:?} of {revision} cannot be fetched: the PipelineRun is gone, and the tenant may not use the raw Jenkins \
+                 proxy: ask for the right to get jenkins in project {}, or for a rerun",
+                target.project
+            ),
+        );
+    }
+    match error.kind() {
+        ErrorKind::NotFound => Trouble::passing(
+            Reason::RemoteUnavailable,
+            format!("{path:?} of {revision} was listed, but is not there: {error}"),
+        ),
+        _ => error.into(),
+    }
+}
+
+/// Whether the run object is known to be gone.
+async fn is_gone(project: &ProjectScope, run_name: &str) -> bool {
+    let answer = project.run(run_name).await;
+    answer.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 fn verify(selection: &Selection, file: &FetchedBytes, target: &Target) -> Result<(), Trouble> {
