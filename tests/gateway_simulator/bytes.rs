@@ -28,7 +28,7 @@ async fn download(
     from: u64,
 ) -> Result<(Vec<u8>, bool), GatewayError> {
     let file = project
-        .download(&run.reference().unwrap(), &run.name, path, from)
+        .download(&run.reference().unwrap(), run.name.as_str(), path, from)
         .await?;
     let buffered = file.buffered_remotely;
     let bytes = file.map_ok(|piece| piece.to_vec()).try_concat().await?;
@@ -230,7 +230,7 @@ async fn a_cut_file_is_an_error_and_is_resumed_where_it_broke() {
     sim.control()
         .fault(Fault::once("v2.proxy", FaultAction::truncate(100_000)));
     let mut file = project
-        .download(&run.reference().unwrap(), &run.name, "app.jar", 0)
+        .download(&run.reference().unwrap(), run.name.as_str(), "app.jar", 0)
         .await
         .unwrap();
     assert_eq!(file.remaining, Some(whole.len() as u64));
