@@ -35,7 +35,10 @@ fn lines(part: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn document() -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// A line and what it says.
+type Rows = Vec<(String, String)>;
+
+fn document() -> (Rows, Rows) {
     let text = include_str!("../docs/coverage.md");
     let (edges, findings) = text.split_once("## Findings").expect("two parts");
     (lines(edges), lines(findings))

@@ -276,7 +276,7 @@ pub async fn ready(stage: &Stage, number: &str, path: &str) {
                 "own-6b02e0be-ssa",
                 "/metadata/annotations/devops.kubesphere.io~1jenkins-pipelinerun-id",
             )
-            .await
+            .await;
         }
         "1623" => has("demo2snmj", "own-6b02e0be-na2", "/metadata/finalizers").await,
         "3055" => phase(&control, "demo4ksqs", "gate-4pb6k", "Pending").await,
