@@ -84,3 +84,30 @@ fn every_line_says_something_and_every_test_it_names_exists() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// ARCHITECTURE.md tells the way of a build file by file: each of these files is there.
+#[test]
+fn every_file_that_the_architecture_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rooms = [
+        "",
+        "src",
+        "src/controllers",
+        "src/controllers/build_request",
+        "src/runtime",
+    ];
+    let text = include_str!("../ARCHITECTURE.md");
+    let named: Vec<_> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.ends_with(".rs"))
+        .collect();
+    assert!(named.len() > 15, "the page names files: {named:?}");
+    for file in named {
+        assert!(
+            rooms.iter().any(|room| root.join(room).join(file).is_file()),
+            "{file} is not in any of {rooms:?}"
+        );
+    }
+}
