@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${TENANTRY_TEST_KUBECONFIG:-}" ]; then
     echo "test cluster: $(tests/cluster/ensure.sh)"
 fi
+# The suites wait more than they compute: more of them at once than there are cores.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
