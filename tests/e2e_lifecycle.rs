@@ -295,6 +295,14 @@ async fn a_build_costs_few_reconciles_and_writes_and_tells_what_happened() {
         )
         .await;
     let object = stage.until_ready("calm").await;
+    // What happened is told after it was written down.
+    wait_for("the Event of the end", PATIENCE, async || {
+        let events = stage.events("calm").await;
+        let told = events.iter().any(|e| e.starts_with("Succeeded:"));
+        Ok(Seen::when(told, || format!("{events:?}")))
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}"));
     let text = stage.operator.as_ref().unwrap().metrics_text().await.unwrap();
     let reconciles = metric(
         &text,
