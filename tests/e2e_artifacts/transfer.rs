@@ -98,7 +98,17 @@ async fn a_build_request_brings_its_files_home() {
     let status = stage.fetched(&fetch).await;
     let paths: Vec<_> = status.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["out/f000.bin", "out/f002.bin"]);
-    let events = stage.events(&fetch).await;
+    // It is told after it was written down.
+    let events = tenantry_test_support::wait_for("an Event", tenantry_test_support::PATIENCE, async || {
+        let events = stage.events(&fetch).await;
+        Ok(if events.is_empty() {
+            tenantry_test_support::Seen::NotYet("none".into())
+        } else {
+            tenantry_test_support::Seen::Done(events)
+        })
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}"));
     let told = format!("ArtifactsStored: 2 files (200 bytes) of {PROJECT}/build#1 in ConfigMap {fetch}");
     assert_eq!(events, [told]);
 }
