@@ -9,3 +9,4 @@ pub mod controllers;
 pub mod gateway;
 pub mod runtime;
 pub mod sinks;
+pub mod trouble;

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tenantry::{
     api::{ArtifactFetch, BuildRequest, conditions::Reason},
-    controllers::Trouble,
     sinks::{
         ConfigMaps, LogAssembly, StoredLog,
         files::{self, CAPACITY, FetchedBytes, Origin},
         store_log,
     },
+    trouble::Trouble,
 };
 use tenantry_test_support::{Namespace, PATIENCE, Seen, TestCluster, wait_for};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kube::Api;
 
-use super::Trouble;
 use crate::api::conditions::Reason;
+use crate::trouble::Trouble;
 
 /// How long a call to our own API server may take.
 pub const API_LIMIT: Duration = Duration::from_secs(30);

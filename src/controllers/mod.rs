@@ -1,7 +1,7 @@
 //! The controllers, one folder a kind, each in four steps: observe (I/O) → decide (pure) → act (I/O) → report.
 //!
 //! Only here do the API types and the gateway meet. A `decide` has no I/O, no async and no clock of its own.
-//! What several controllers share: [`Trouble`] (what stands in the way, for whom, for how long) and the [`Context`].
+//! What several controllers share: the [`Context`], and [`refusal`]: what an error of the gateway means for an object.
 
 pub mod artifact_fetch;
 pub mod build_request;
@@ -9,13 +9,12 @@ pub mod cluster;
 pub mod connections;
 pub mod context;
 pub mod projects;
+pub mod refusal;
 pub mod status;
 pub mod tenant_connection;
-pub mod trouble;
 
 pub use connections::{Connected, Connections};
 pub use context::{Context, Tunables};
-pub use trouble::{Remedy, Trouble};
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! From what people write to what the remote has: project, pipeline, branch; or a word about why not.
 
-use super::Trouble;
+use crate::trouble::Trouble;
 use crate::{
     api::conditions::Reason,
     gateway::{

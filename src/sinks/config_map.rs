@@ -13,7 +13,7 @@ use kube::{
 
 use crate::{
     api::{GROUP, conditions::Reason},
-    controllers::Trouble,
+    trouble::Trouble,
 };
 
 /// Under this name we write.

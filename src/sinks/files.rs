@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{artifact_fetch::FetchedFile, conditions::Reason},
-    controllers::Trouble,
+    trouble::Trouble,
 };
 
 /// Bytes of all values together. The API server takes 1 MiB of them; the rest of the object needs room too.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::hex;
-use crate::{api::conditions::Reason, controllers::Trouble};
+use crate::{api::conditions::Reason, trouble::Trouble};
 
 /// Longest key that the API server takes.
 const MAX_KEY: usize = 253;

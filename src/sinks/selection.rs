@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::{
     api::{artifact_fetch::FileSelection, conditions::Reason},
-    controllers::Trouble,
+    trouble::Trouble,
 };
 
 /// How many names a message lists.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{decide::selection_digest, observe::destination, report::Fetched, target::Target};
 use crate::{
     api::{ArtifactFetch, conditions::Reason},
-    controllers::{Context, Trouble},
+    controllers::Context,
     gateway::{ErrorClass, ErrorKind, GatewayError, Known, ProjectScope},
     sinks::{
         ConfigMaps,
@@ -18,6 +18,7 @@ use crate::{
         hex,
         selection::{RemoteFile, Selection},
     },
+    trouble::Trouble,
 };
 
 /// How often a transfer that broke is taken up again at once; then the whole fetch is put off.

@@ -9,8 +9,8 @@ use crate::{
         artifact_fetch::FileSelection,
         conditions::{ConditionType, Reason, find, is_true},
     },
-    controllers::Trouble,
     sinks::{config_map::Mine, files::is_intact},
+    trouble::Trouble,
 };
 
 /// What was seen.

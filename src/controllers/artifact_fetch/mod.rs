@@ -21,7 +21,8 @@ use self::{
     observe::Named,
     report::{Came, Held},
 };
-use super::{Context, Trouble};
+use super::Context;
+use crate::trouble::Trouble;
 use crate::{
     api::{
         ArtifactFetch, ArtifactFetchStatus, BuildRequest, TenantConnection,

@@ -15,7 +15,7 @@ use crate::{
         conditions::Reason,
     },
     controllers::{
-        Connected, Context, Trouble,
+        Connected, Context,
         cluster::get_opt,
         projects,
         projects::{find_branch, find_pipeline},
@@ -25,6 +25,7 @@ use crate::{
         ProjectScope, Run, RunId, RunProgress, RunRef,
     },
     sinks::ConfigMaps,
+    trouble::Trouble,
 };
 
 /// How many runs one page of a list has.

@@ -10,8 +10,8 @@ use crate::{
         artifact_fetch::FetchedFile,
         conditions::{self, ConditionType, Fact, Reason, bounded, find},
     },
-    controllers::{Remedy, Trouble},
     runtime::Requeue,
+    trouble::{Remedy, Trouble},
 };
 
 use super::decide::is_final_reason;

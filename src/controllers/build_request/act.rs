@@ -20,8 +20,8 @@ use crate::{
         build_request::{BuildRequest, CurrentRun},
         conditions::Reason,
     },
-    controllers::Trouble,
     gateway::{CreateOutcome, ErrorKind, GatewayError, NewRun, ProjectScope},
+    trouble::Trouble,
 };
 
 /// Label of our runs on the remote, so that people see where they come from.

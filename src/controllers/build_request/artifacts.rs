@@ -11,7 +11,8 @@ use crate::{
         common::LocalRef,
         conditions::{ConditionType, Reason, find},
     },
-    controllers::{Trouble, cluster::get_opt},
+    controllers::cluster::get_opt,
+    trouble::Trouble,
 };
 
 /// The longest name of an object.

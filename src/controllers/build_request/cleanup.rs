@@ -11,8 +11,9 @@ use crate::{
         build_request::{BuildRequest, CurrentRun, DeletionPolicy, RunState},
         conditions::Reason,
     },
-    controllers::{Trouble, Tunables},
+    controllers::Tunables,
     gateway::ErrorClass,
+    trouble::Trouble,
 };
 
 /// What is to be done before the object may go.

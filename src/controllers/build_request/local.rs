@@ -12,12 +12,10 @@ use crate::{
         build_request::{BuildRequest, ValueFrom},
         conditions::Reason,
     },
-    controllers::{
-        Trouble,
-        cluster::{API_LIMIT, get_opt},
-    },
+    controllers::cluster::{API_LIMIT, get_opt},
     gateway::Parameter,
     runtime::WatchScope,
+    trouble::Trouble,
 };
 
 /// The parameters of `object` with their values.

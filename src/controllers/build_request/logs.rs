@@ -17,13 +17,13 @@ use crate::{
         build_request::{BuildRequest, CurrentRun, LogStatus, Logs},
         conditions::Reason,
     },
-    controllers::Trouble,
     gateway::{ErrorKind, LogCursor, LogEnd, ProjectScope},
     runtime::ObjectKey,
     sinks::{
         config_map::ConfigMaps,
         log::{LogAssembly, store_log},
     },
+    trouble::Trouble,
 };
 
 /// The logs that are being read, one per active BuildRequest.

@@ -36,7 +36,8 @@ use self::{
     observe::Observer,
     turns::Turns,
 };
-use super::{Context, Trouble};
+use super::Context;
+use crate::trouble::Trouble;
 use crate::{
     api::{
         ArtifactFetch, FINALIZER, TenantConnection,

@@ -22,12 +22,13 @@ use crate::{
         build_request::{BuildPhase, BuildRequest, CurrentRun, TriggerRung},
         conditions::Reason,
     },
-    controllers::{Connected, Context, Trouble, projects},
+    controllers::{Connected, Context, projects},
     gateway::{
         EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
         ProjectName, ProjectScope, Run, RunProgress, declared_parameters,
     },
     runtime::{ObjectKey, WatchScope},
+    trouble::Trouble,
 };
 
 /// How many runs a search looks at.

@@ -3,8 +3,8 @@
 
 use crate::{
     api::conditions::Reason,
-    controllers::Trouble,
     gateway::{DeclaredParameter, Parameter, ParameterKind},
+    trouble::Trouble,
 };
 
 /// How many declared parameters or choices a message lists.

@@ -23,9 +23,9 @@ use crate::{
             PasswordCredentials, Tls, TokenCredentials,
         },
     },
-    controllers::Trouble,
     gateway::{CallObserver, Credentials, GatewayConfig, Kubeconfig, Limits, SessionPolicy, TlsOptions},
     runtime::{Kind, ObjectKey},
+    trouble::Trouble,
 };
 
 /// The OAuth client secret that every KubeSphere is installed with (contract §1.1).

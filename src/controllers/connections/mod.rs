@@ -17,7 +17,7 @@ use std::{
 use kube::{Api, Client};
 use tokio::{sync::Mutex as AsyncMutex, time::Instant, time::timeout};
 
-use super::Trouble;
+use crate::trouble::Trouble;
 use crate::{
     api::{TenantConnection, TenantConnectionSpec, conditions::Reason},
     gateway::{CallObserver, Gateway, Scope, SessionPolicy},

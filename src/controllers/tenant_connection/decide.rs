@@ -9,9 +9,10 @@ use crate::{
         conditions::{self, ConditionType, Fact, Reason},
         tenant_connection::{Capabilities, Capability, ProjectName},
     },
-    controllers::{Remedy, Trouble, Tunables},
+    controllers::Tunables,
     gateway::SessionInfo,
     runtime::{Requeue, events::Severity},
+    trouble::{Remedy, Trouble},
 };
 
 /// How many projects are named in status.

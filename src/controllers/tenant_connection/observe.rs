@@ -6,9 +6,10 @@ use crate::{
         conditions::Reason,
         tenant_connection::{Capabilities, Capability, ProjectName},
     },
-    controllers::{Connected, Context, Trouble},
+    controllers::{Connected, Context},
     gateway::{self, ErrorKind, GatewayError, Known, SessionInfo},
     runtime::ObjectKey,
+    trouble::Trouble,
 };
 
 /// What the gateway says.

@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 use super::LogImage;
 use crate::{
     api::conditions::Reason,
-    controllers::Trouble,
     sinks::{
         config_map::{CONTENT_DIGEST, ConfigMaps, Content, Mine, REVISION, Wanted},
         hex,
     },
+    trouble::Trouble,
 };
 
 /// The key that holds the text.

@@ -7,8 +7,8 @@ use crate::{
         common::LocalRef,
         conditions::Reason,
     },
-    controllers::Trouble,
     gateway::Run,
+    trouble::Trouble,
 };
 
 /// What came of an act. Acts of which nothing needs to be written down end in `Nothing`.

@@ -6,8 +6,9 @@ use crate::{
         build_request::{BuildPhase, BuildRequestStatus, CurrentRun, PastRun, RunState, TriggerRung},
         conditions::Reason,
     },
-    controllers::{Trouble, build_request::inputs},
+    controllers::build_request::inputs,
     gateway::{EncodedBranch, GitBranch, Parameter, Pipeline, ProjectName},
+    trouble::Trouble,
 };
 
 /// All that must be known before a run is sent.

@@ -8,8 +8,8 @@ use crate::{
         build_request::{BuildPhase, CurrentRun, Outcome, RunState, TriggerRung},
         conditions::{Reason, bounded},
     },
-    controllers::Trouble,
     gateway::{EncodedBranch, Run},
+    trouble::Trouble,
 };
 
 /// What was found on the remote.

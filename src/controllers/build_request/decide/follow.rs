@@ -14,11 +14,11 @@ use crate::{
         common::Duration as ApiDuration,
         conditions::{Reason, bounded},
     },
-    controllers::Trouble,
     gateway::{
         BuildOutcome, JenkinsResult, JenkinsRun, JenkinsState, Run, RunPhase, RunProgress, Stage,
         paused_inputs,
     },
+    trouble::Trouble,
 };
 
 /// What was seen of a run.

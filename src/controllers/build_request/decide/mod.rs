@@ -25,7 +25,8 @@ use crate::{
         build_request::{BuildPhase, BuildRequest, BuildRequestStatus, CurrentRun, Outcome, RunState},
         conditions::Reason,
     },
-    controllers::{Remedy, Trouble, Tunables},
+    controllers::Tunables,
+    trouble::{Remedy, Trouble},
 };
 
 pub use step::{Step, next_step};

@@ -1,66 +1,13 @@
-//! What stands in the way of an object: the reason, the sentence for people, and what can change it.
+//! What a refusal of the gateway means for an object: the one table from an error's kind to the reason, who can mend it, and
+//! the pause before the next try.
 
 use std::time::Duration;
 
 use crate::{
     api::conditions::Reason,
     gateway::{ErrorKind, GatewayError, RouteClass},
+    trouble::{Remedy, Trouble},
 };
-
-/// Who or what can remove a [`Trouble`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// A person must change something that we watch or that is cheap to look at again: `Stalled`.
-    User,
-    /// Time: it is tried again with backoff, or not before so long: `Reconciling`.
-    Time(Option<Duration>),
-}
-
-/// What stands in the way of an object.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Trouble {
-    /// The reason that the conditions get.
-    pub reason: Reason,
-    /// What happened, to which object, what to do.
-    pub message: String,
-    /// What can change it.
-    pub remedy: Remedy,
-}
-
-impl Trouble {
-    /// Trouble that a person must end.
-    pub fn user(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            remedy: Remedy::User,
-        }
-    }
-
-    /// Trouble that time may end.
-    pub fn passing(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            remedy: Remedy::Time(None),
-        }
-    }
-
-    /// Trouble that time may end, not before `after`.
-    pub fn until(reason: Reason, message: impl Into<String>, after: Duration) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            remedy: Remedy::Time(Some(after)),
-        }
-    }
-
-    /// Whether only a person can end it.
-    pub fn is_stalled(&self) -> bool {
-        self.remedy == Remedy::User
-    }
-}
 
 /// How long a lockout is taken to last where the gateway does not say (contract §1.2: ten minutes by default).
 const LOCKOUT: Duration = Duration::from_secs(600);
