@@ -10,7 +10,7 @@ use super::{
         Act, Decision,
         after::ActOutcome,
         begin::Preflight,
-        find::{TOKEN_ANNOTATION, is_ours},
+        ours::{TOKEN_ANNOTATION, is_ours},
     },
     logs::LogReaders,
     observe::{Observer, reference},

@@ -11,8 +11,9 @@ use super::{
         Situation,
         begin::Preflight,
         collect::Collected,
-        find::{self, Found},
+        find::Found,
         follow::{Asked, Followed},
+        ours,
     },
     inputs, local, parameters,
     turns::{Place, Turns},
@@ -153,7 +154,7 @@ impl Observer<'_> {
         let connected = self.connected().await?;
         let project = Self::project(&connected, run)?;
         let mut found = Found::default();
-        if let Some(name) = run.name.as_deref().filter(|_| find::has_chosen_name(run)) {
+        if let Some(name) = run.name.as_deref().filter(|_| ours::has_chosen_name(run)) {
             found.by_name = existing(project.run(name).await)?;
         }
         if found.by_name.is_none() {
@@ -235,7 +236,7 @@ impl Observer<'_> {
         creator: Option<&str>,
     ) -> Result<Vec<Run>, Trouble> {
         let given = local::parameters(&self.ctx.client, self.object).await?;
-        let asked = find::Asked {
+        let asked = ours::Asked {
             correlation: self.object.spec.correlation_parameter.as_deref(),
             creator,
             parameters: &given,
@@ -243,7 +244,7 @@ impl Observer<'_> {
         let runs = list(project, &run.pipeline).await?;
         let mut candidates: Vec<_> = runs
             .into_iter()
-            .filter(|seen| find::could_be(seen, run, &asked))
+            .filter(|seen| ours::could_be(seen, run, &asked))
             .collect();
         if candidates.is_empty() {
             return Ok(candidates);

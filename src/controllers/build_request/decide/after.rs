@@ -1,6 +1,6 @@
 //! What came of an act, into the status.
 
-use super::{Decision, Situation, Standing, Wake, end, hindered};
+use super::{Decision, Situation, Standing, Wake, ending::end, hindered};
 use crate::{
     api::{
         build_request::{BuildPhase, BuildRequestStatus, LogStatus, RunState, StopReason, TriggerRung},
@@ -49,7 +49,7 @@ pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -
         ActOutcome::Nothing => Decision::wait(status, Standing::Unchanged, before.wake),
         ActOutcome::Sent(remote) => {
             if let Some(run) = &mut status.run {
-                super::follow::adopt(run, remote);
+                super::facts::adopt(run, remote);
             }
             let message = status.run.as_ref().map(super::title).unwrap_or_default();
             Decision::wait(
@@ -132,7 +132,7 @@ fn ended(situation: &Situation<'_>, mut status: BuildRequestStatus) -> Decision 
     end(
         &mut status,
         situation,
-        super::follow::removed(reason.unwrap_or(StopReason::Cancelled)),
+        super::ending::removed(reason.unwrap_or(StopReason::Cancelled)),
     );
     let message = status.run.as_ref().map(super::verdict).unwrap_or_default();
     Decision::wait(

@@ -65,7 +65,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
     };
     let outcome = run.outcome.unwrap_or(Outcome::Indeterminate);
     if let Some(stages) = &seen.stages {
-        super::follow::take_stages(&mut status, stages);
+        super::facts::take_stages(&mut status, stages);
     }
     explain(situation, &mut status, &run, outcome, seen.stages.as_deref());
 
@@ -76,7 +76,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
     let log_is_home = run.id.is_none() || status.log.as_ref().is_some_and(|log| log.complete);
     if !log_is_home && !overdue && !seen.build_gone {
         // The same words as when the end was written down: one write less.
-        return super::follow::collecting(status).act(Act::ArchiveLog);
+        return super::ending::collecting(status).act(Act::ArchiveLog);
     }
     let spec = &situation.object.spec;
     if !asked_by(&run, &inputs::wanted(situation.object)) {

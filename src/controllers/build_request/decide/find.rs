@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
-use super::{super::inputs, Decision, Situation, Standing, Wake, follow::adopt, hindered, step::asked_by};
+use super::{
+    super::inputs,
+    Decision, Situation, Standing, Wake,
+    ending::{collecting, end},
+    facts::adopt,
+    hindered,
+    ours::is_ours,
+    step::asked_by,
+};
 use crate::{
     api::{
-        build_request::{BuildPhase, CurrentRun, Outcome, RunState, TriggerRung},
+        build_request::{BuildPhase, Outcome, RunState},
         conditions::{Reason, bounded},
     },
-    gateway::{EncodedBranch, Run},
+    gateway::Run,
     trouble::Trouble,
 };
 
@@ -20,9 +28,6 @@ pub struct Found {
     /// Runs that could be the one that was sent, and that no BuildRequest claims.
     pub candidates: Vec<Run>,
 }
-
-/// The annotation that our runs bear on the remote: the run token.
-pub const TOKEN_ANNOTATION: &str = "tenantry.dev/run-token";
 
 /// Decides on a run of which we do not know whether it arrived.
 pub fn decide(situation: &Situation<'_>, seen: &Result<Found, Trouble>) -> Decision {
@@ -101,8 +106,8 @@ pub fn given_up(situation: &Situation<'_>) -> Option<Decision> {
     } else {
         Outcome::Lost
     };
-    super::end(&mut status, situation, outcome);
-    Some(super::follow::collecting(status))
+    end(&mut status, situation, outcome);
+    Some(collecting(status))
 }
 
 /// Nothing was found: wait until it would have shown, then it may be sent (again).
@@ -138,58 +143,6 @@ fn not_there(situation: &Situation<'_>) -> Decision {
     )
 }
 
-/// Whether a run that bears our chosen name is ours: the name is derived from the token, but anybody could have used
-/// it, so the annotation must agree. The controller on the remote may lose annotations (contract §6.2), the uid stays.
-pub fn is_ours(named: &Run, run: &CurrentRun) -> bool {
-    let by_uid = run.uid.as_deref() == Some(named.uid.as_str());
-    let by_token = named.annotations.get(TOKEN_ANNOTATION) == Some(&run.token);
-    by_uid || by_token
-}
-
-/// Whether `candidate` could be the run that was sent by POST, or the twin that Jenkins' event made of it.
-///
-/// With a correlation parameter its value tells. Without one: started by us after we sent it, on the same branch, with
-/// the same parameters.
-pub fn could_be(candidate: &Run, run: &CurrentRun, asked: &Asked<'_>) -> bool {
-    if candidate.deleting || candidate.pipeline != run.pipeline {
-        return false;
-    }
-    if candidate.branch.as_ref().map(EncodedBranch::as_str) != run.encoded_branch.as_deref() {
-        return false;
-    }
-    if let Some(name) = asked.correlation {
-        return candidate.parameter(name) == Some(run.token.as_str());
-    }
-    let sent = run.sent_at.as_ref().map_or(run.intended_at.0, |at| at.0);
-    let early = sent - jiff::SignedDuration::from_secs(CLOCK_SKEW_SECONDS);
-    let in_time = candidate.created.is_some_and(|created| created >= early);
-    let by_us = match asked.creator {
-        Some(user) => candidate.creator.as_deref() == Some(user),
-        None => candidate.creator.is_none(),
-    };
-    let same = asked
-        .parameters
-        .iter()
-        .all(|p| candidate.parameter(&p.name) == Some(p.value.as_str()));
-    // A run made by Jenkins' event has all defaults filled in; one that was posted has just what was sent.
-    let nothing_more = asked.creator.is_none() || candidate.parameters.len() == asked.parameters.len();
-    in_time && by_us && same && nothing_more
-}
-
-/// How far the remote's clock may be behind ours, in seconds.
-const CLOCK_SKEW_SECONDS: i64 = 30;
-
-/// What was asked of the remote, to know it again.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The correlation parameter, if there is one.
-    pub correlation: Option<&'a str>,
-    /// Who asked; None when looking for a run that Jenkins' event made.
-    pub creator: Option<&'a str>,
-    /// With which parameters.
-    pub parameters: &'a [crate::gateway::Parameter],
-}
-
 fn starting(message: &str) -> Standing {
     Standing::Busy {
         phase: BuildPhase::Pending,
@@ -205,11 +158,6 @@ fn describe(run: &Run) -> String {
     }
 }
 
-/// Whether looking by name makes sense: the run had a name of our choice.
-pub fn has_chosen_name(run: &CurrentRun) -> bool {
-    run.trigger == TriggerRung::ChosenName && run.name.is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,40 +165,9 @@ mod tests {
         api::build_request::BuildRequest,
         controllers::build_request::decide::{
             Act,
-            testing::{ago, object_in, situation, t0},
+            testing::{ago, object_in, remote, situation},
         },
-        gateway::{Parameter, RunPhase},
     };
-
-    pub fn remote(name: &str, token: Option<&str>) -> Run {
-        Run {
-            name: name.into(),
-            uid: format!("uid-of-{name}"),
-            resource_version: "1".into(),
-            created: Some(t0()),
-            deleting: false,
-            pipeline: "build".into(),
-            branch: Some(EncodedBranch::from_remote("main")),
-            run_id: None,
-            creator: Some("robo".into()),
-            parameters: vec![Parameter {
-                name: "VERSION".into(),
-                value: "1".into(),
-            }],
-            phase: RunPhase::None,
-            started: None,
-            completed: None,
-            updated: None,
-            state: None,
-            jenkins: None,
-            orphan: false,
-            annotations: token
-                .map(|t| (TOKEN_ANNOTATION.to_owned(), t.to_owned()))
-                .into_iter()
-                .collect(),
-            labels: Default::default(),
-        }
-    }
 
     fn sent(seconds_ago: i64) -> BuildRequest {
         let mut object = object_in(RunState::Sending);
@@ -378,127 +295,5 @@ mod tests {
         );
         assert_eq!(decision.status.run.unwrap().state, RunState::Sending);
         assert_eq!(decision.wake, Wake::Backoff);
-    }
-
-    #[test]
-    fn what_could_be_the_run_that_was_sent() {
-        let object = sent(10);
-        let run = object.status.clone().unwrap().run.unwrap();
-        let parameters = [Parameter {
-            name: "VERSION".into(),
-            value: "1".into(),
-        }];
-        let ours = Asked {
-            correlation: None,
-            creator: Some("robo"),
-            parameters: &parameters,
-        };
-        let twin = Asked {
-            correlation: None,
-            creator: None,
-            parameters: &parameters,
-        };
-        let base = || remote("r", None);
-        let edit = |f: &dyn Fn(&mut Run)| {
-            let mut r = base();
-            f(&mut r);
-            r
-        };
-        let rows: &[(&str, Run, Asked<'_>, bool)] = &[
-            ("the same", base(), ours, true),
-            (
-                "by another user",
-                edit(&|r| r.creator = Some("eve".into())),
-                ours,
-                false,
-            ),
-            (
-                "by Jenkins' event, looked for as ours",
-                edit(&|r| r.creator = None),
-                ours,
-                false,
-            ),
-            (
-                "by Jenkins' event, looked for as such",
-                edit(&|r| r.creator = None),
-                twin,
-                true,
-            ),
-            (
-                "other value",
-                edit(&|r| r.parameters[0].value = "2".into()),
-                ours,
-                false,
-            ),
-            (
-                "more parameters than were sent",
-                edit(&|r| {
-                    r.parameters.push(Parameter {
-                        name: "X".into(),
-                        value: "d".into(),
-                    });
-                }),
-                ours,
-                false,
-            ),
-            (
-                "an event's run with defaults filled in",
-                edit(&|r| {
-                    r.creator = None;
-                    r.parameters.push(Parameter {
-                        name: "X".into(),
-                        value: "d".into(),
-                    });
-                }),
-                twin,
-                true,
-            ),
-            (
-                "another branch",
-                edit(&|r| r.branch = Some(EncodedBranch::from_remote("dev"))),
-                ours,
-                false,
-            ),
-            (
-                "another pipeline",
-                edit(&|r| r.pipeline = "deploy".into()),
-                ours,
-                false,
-            ),
-            (
-                "long before it was sent",
-                edit(&|r| r.created = Some(ago(100).0)),
-                ours,
-                false,
-            ),
-            (
-                "with a slow clock",
-                edit(&|r| r.created = Some(ago(25).0)),
-                ours,
-                true,
-            ),
-            ("on its way out", edit(&|r| r.deleting = true), ours, false),
-        ];
-        for (what, candidate, asked, expected) in rows {
-            assert_eq!(could_be(candidate, &run, asked), *expected, "{what}");
-        }
-        let by_token = Asked {
-            correlation: Some("CORR"),
-            ..ours
-        };
-        assert!(
-            !could_be(&base(), &run, &by_token),
-            "without its value in the correlation parameter"
-        );
-        let mut with = base();
-        with.creator = None;
-        with.parameters = vec![Parameter {
-            name: "CORR".into(),
-            value: run.token.clone(),
-        }];
-        assert!(
-            could_be(&with, &run, &by_token),
-            "the correlation parameter alone tells"
-        );
     }
 }

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::{
-    api::build_request::BuildRequest,
+    api::build_request::{BuildRequest, CurrentRun, Outcome, RunState},
     controllers::build_request::decide::{
-        find::TOKEN_ANNOTATION,
+        ours::TOKEN_ANNOTATION,
         testing::{ago, object_in, situation, t0},
     },
-    gateway::{EncodedBranch, RunId},
+    gateway::{EncodedBranch, JenkinsResult, JenkinsState, RunId, RunPhase},
 };
 
 fn remote(id: Option<&str>, phase: RunPhase, state: Option<JenkinsState>) -> Run {

@@ -7,10 +7,15 @@
 pub mod after;
 pub mod begin;
 pub mod collect;
+mod ending;
+mod facts;
 pub mod find;
 pub mod follow;
 pub mod hold;
+mod missing;
+pub mod ours;
 mod step;
+mod stop;
 #[cfg(test)]
 pub mod testing;
 
@@ -22,7 +27,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::outcome;
 use crate::{
     api::{
-        build_request::{BuildPhase, BuildRequest, BuildRequestStatus, CurrentRun, Outcome, RunState},
+        build_request::{BuildPhase, BuildRequest, BuildRequestStatus, CurrentRun},
         conditions::Reason,
     },
     controllers::Tunables,
@@ -217,17 +222,23 @@ pub fn hindered(situation: &Situation<'_>, trouble: &Trouble) -> Decision {
     }
 }
 
-/// Writes down that the run is over, and how.
-fn end(status: &mut BuildRequestStatus, situation: &Situation<'_>, outcome: Outcome) {
-    if let Some(run) = &mut status.run {
-        run.state = RunState::Ended;
-        run.outcome = Some(outcome);
-        run.dequeued = true;
-        run.missing_since = None;
-        run.ended_at = Some(situation.time());
-        run.completion_time.get_or_insert(situation.time());
-    }
-    status.input = None;
+/// Something is on its way.
+pub(super) fn busy(
+    status: BuildRequestStatus,
+    phase: BuildPhase,
+    reason: Reason,
+    message: &str,
+    wake: Wake,
+) -> Decision {
+    Decision::wait(
+        status,
+        Standing::Busy {
+            phase,
+            reason,
+            message: message.into(),
+        },
+        wake,
+    )
 }
 
 /// `project/pipeline[/branch]#id`, for messages and revisions.

@@ -6,12 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::{super::inputs, Situation};
+use super::{super::inputs, Situation, ours::TOKEN_ANNOTATION};
 use crate::{
     api::build_request::{
         BuildPhase, BuildRequest, BuildRequestStatus, CurrentRun, Outcome, RunState, TriggerRung,
     },
     controllers::Tunables,
+    gateway::{EncodedBranch, Parameter, Run, RunPhase},
 };
 
 /// A fixed now.
@@ -110,4 +111,35 @@ pub fn settled(outcome: Outcome) -> BuildRequest {
     let facts = crate::controllers::build_request::report::settled_facts(outcome, phase);
     crate::api::conditions::replace(&mut status.conditions, &facts, Some(1), &ago(10));
     object
+}
+
+/// A run on the remote, as `robo` started it for the object of these tests.
+pub fn remote(name: &str, token: Option<&str>) -> Run {
+    Run {
+        name: name.into(),
+        uid: format!("uid-of-{name}"),
+        resource_version: "1".into(),
+        created: Some(t0()),
+        deleting: false,
+        pipeline: "build".into(),
+        branch: Some(EncodedBranch::from_remote("main")),
+        run_id: None,
+        creator: Some("robo".into()),
+        parameters: vec![Parameter {
+            name: "VERSION".into(),
+            value: "1".into(),
+        }],
+        phase: RunPhase::None,
+        started: None,
+        completed: None,
+        updated: None,
+        state: None,
+        jenkins: None,
+        orphan: false,
+        annotations: token
+            .map(|t| (TOKEN_ANNOTATION.to_owned(), t.to_owned()))
+            .into_iter()
+            .collect(),
+        labels: Default::default(),
+    }
 }
