@@ -1,0 +1,104 @@
+//! Builds that have to wait for each other.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tenantry::api::build_request::BuildPhase;
+use tenantry_simulator::Role;
+use tenantry_test_support::{PATIENCE, Seen, wait_for};
+
+use super::{
+    common::{self, PROJECT, Setup, Stage, acme, condition, parameters, phase_of, scripted, shop},
+    run_of,
+};
+
+#[tokio::test]
+async fn equal_builds_at_once_wait_for_each_other_and_none_is_folded() {
+    // With the nastiest Jenkins: whoever is queued beside another gets the other's number.
+    for role in [Role::tenant(), Role::tenant_without_pipelineruns()] {
+        let stage = Stage::with(Setup {
+            world: common::world(role),
+            config: |mut config| {
+                config.quirks.same_expected_id = true;
+                config
+            },
+            ..Setup::default()
+        })
+        .await;
+        let names: Vec<String> = (0..6).map(|n| format!("equal-{n}")).collect();
+        for name in &names {
+            stage
+                .build(
+                    name,
+                    json!({"parameters": parameters(&[("QUEUE", "5"), ("DURATION", "1")])}),
+                )
+                .await;
+        }
+        let last = names.last().unwrap();
+        let waiting = stage.until_phase(last, BuildPhase::Queued).await;
+        let (_, reason, message) = condition(&waiting, "Ready");
+        if reason == "Queued" {
+            assert!(
+                message.contains("in the queue") && message.contains("equal-"),
+                "{message}"
+            );
+        }
+        let mut ids = BTreeSet::new();
+        for name in &names {
+            ids.insert(run_of(&stage.until_ready(name).await).id);
+        }
+        assert_eq!(ids.len(), names.len(), "each has its own build");
+        let ledger = stage.simulator.ledger();
+        assert_eq!(stage.built("build"), names.len());
+        assert!(
+            ledger.actions("folded").is_empty(),
+            "{:?}",
+            ledger.actions("folded")
+        );
+        assert!(ledger.actions("deduplicated").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn no_more_builds_at_once_than_the_connection_allows() {
+    let names = ["c1", "c2", "c3", "c4", "c5"];
+    let project = names
+        .iter()
+        .fold(shop(Role::tenant()), |p, n| p.pipeline(scripted(n)));
+    let mut stage = Stage::with(Setup {
+        world: acme([project]),
+        operator: false,
+        ..Setup::default()
+    })
+    .await;
+    stage
+        .patch_connection(json!({"spec": {"limits": {"concurrentRuns": 2}}}))
+        .await;
+    stage.start_operator().await;
+    for name in names {
+        stage
+            .build(
+                name,
+                json!({"pipeline": name, "parameters": parameters(&[("DURATION", "15")])}),
+            )
+            .await;
+    }
+    let control = stage.simulator.control();
+    let mut most = 0;
+    wait_for("all builds to be over", PATIENCE, async || {
+        let builds = names.iter().flat_map(|n| control.builds(PROJECT, n).unwrap());
+        let active = builds.filter(|b| b.state != "FINISHED").count();
+        most = most.max(active);
+        let mut left = Vec::new();
+        for name in names {
+            let object = stage.get(name).await;
+            if phase_of(&object) != Some(BuildPhase::Succeeded) {
+                left.push(common::describe(&object));
+            }
+        }
+        Ok(Seen::when(left.is_empty(), || left.join("; ")))
+    })
+    .await
+    .unwrap();
+    assert_eq!(most, 2, "two at once, and never more");
+}
