@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod controllers;
+pub mod fetcher;
 pub mod gateway;
 pub mod runtime;
 pub mod sinks;
