@@ -1,12 +1,15 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test unit lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the operator and the simulator
 	cargo build --workspace --bins
+
+image: ## Build the container image (buildah, podman or docker); IMAGE=name:tag, ARCHIVE=file
+	hack/image.sh
 
 demo: ## See it work: cluster, simulator, operator and samples on this machine
 	@hack/demo.sh
