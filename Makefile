@@ -35,8 +35,9 @@ fmt: ## Format the sources
 deny: ## Check licences and sources of the dependencies
 	hack/deny.sh
 
-generate: ## Renew what is generated: crds/, config/crd/ and docs/api.md
+generate: ## Renew what is generated: crds/, config/, docs/api.md and the chart's CRDs and README
 	TENANTRY_RENEW=1 cargo test --quiet --test crds
+	TENANTRY_RENEW=1 cargo test --quiet --test chart generated
 
 cluster: ## Build the test cluster's binary, if it is missing
 	tests/cluster/ensure.sh

@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${TENANTRY_TEST_KUBECONFIG:-}" ]; then
     echo "test cluster: $(tests/cluster/ensure.sh)"
 fi
+echo "helm: $(hack/helm.sh --path)"
 # The suites wait more than they compute: more of them at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 log=$(mktemp)

@@ -5,12 +5,18 @@ use std::{env, fs, path::PathBuf};
 
 use tenantry::runtime::{crds, reference};
 
+/// Where the chart has its copies of the CRDs.
+const CHART_CRDS: &str = "charts/tenantry/files/crds";
+
 /// Each generated file, by its path in the repository, with what should be in it.
 fn generated() -> Vec<(String, String)> {
     let mut files: Vec<_> = crds::files()
         .expect("the CRDs are YAML")
         .into_iter()
-        .map(|(name, yaml)| (format!("crds/{name}"), yaml))
+        // Helm reads nothing outside of its chart.
+        .flat_map(|(name, yaml)| {
+            ["crds", CHART_CRDS].map(|folder| (format!("{folder}/{name}"), yaml.clone()))
+        })
         .collect();
     files.push((
         "config/crd/crds.yaml".into(),
@@ -45,11 +51,13 @@ fn generated_files_are_up_to_date() {
 fn no_crd_file_is_left_over() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let expected: Vec<_> = generated().into_iter().map(|(path, _)| path).collect();
-    for entry in fs::read_dir(root.join("crds")).expect("crds/ is there") {
-        let path = format!("crds/{}", entry.expect("an entry").file_name().display());
-        assert!(
-            expected.contains(&path),
-            "{path} is of no kind that there is: remove it"
-        );
+    for folder in ["crds", CHART_CRDS] {
+        for entry in fs::read_dir(root.join(folder)).expect("the folder is there") {
+            let path = format!("{folder}/{}", entry.expect("an entry").file_name().display());
+            assert!(
+                expected.contains(&path),
+                "{path} is of no kind that there is: remove it"
+            );
+        }
     }
 }

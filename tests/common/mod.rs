@@ -43,6 +43,8 @@ pub struct Setup {
     pub log: &'static str,
     /// Without an operator: it is started by the test.
     pub operator: bool,
+    /// An API server of one's own; `None`: the one that all tests of the process share.
+    pub cluster: Option<&'static TestCluster>,
 }
 
 impl Default for Setup {
@@ -53,6 +55,7 @@ impl Default for Setup {
             args: vec![],
             log: "info,tenantry=debug",
             operator: true,
+            cluster: None,
         }
     }
 }
@@ -67,8 +70,10 @@ pub struct Stage {
     pub namespace: Namespace,
     /// The remote.
     pub simulator: Simulator,
-    /// The operator, looking after this namespace only.
+    /// The operator, looking after this namespace only unless `scope` says otherwise.
     pub operator: Option<Operator>,
+    /// Arguments that tell the next operator whom it looks after and as whom.
+    pub scope: Vec<String>,
     args: Vec<String>,
     log: &'static str,
 }
@@ -128,7 +133,10 @@ impl Stage {
 
     /// A stage.
     pub async fn with(setup: Setup) -> Self {
-        let cluster = TestCluster::shared().await.expect("a test cluster");
+        let cluster = match setup.cluster {
+            Some(own) => own,
+            None => TestCluster::shared().await.expect("a test cluster"),
+        };
         cluster
             .apply_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"))
             .await
@@ -140,6 +148,7 @@ impl Stage {
         let mut stage = Self {
             cluster,
             client,
+            scope: vec!["--namespace".into(), namespace.to_string()],
             namespace,
             simulator,
             operator: None,
@@ -169,13 +178,8 @@ impl Stage {
         ];
         self.cluster
             .operator(env!("CARGO_BIN_EXE_tenantry"))
-            .args([
-                "operator",
-                "--namespace",
-                &self.namespace,
-                "--log-level",
-                self.log,
-            ])
+            .args(["operator", "--log-level", self.log])
+            .args(self.scope.clone())
             .args(tunes.iter().flat_map(|tune| ["--tune", tune]))
             .args(self.args.clone())
     }

@@ -1,0 +1,11 @@
+//! The Helm chart, and the kustomizations that are made from it: what they render, that a real API server takes it, and
+//! that the operator can live with the rights it gets there. Helm is built by `hack/helm.sh` when it is missing.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod generated;
+mod helm;
+mod install;
+mod monitoring;
+mod render;
+mod rights;
