@@ -30,7 +30,7 @@ pub const SETS: [(&str, &[&str]); 7] = [
             r#"operator.listenAddress="127.0.0.1""#,
             r#"operator.extraEnv=[{"name":"KUBERNETES_SERVICE_HOST","value":"127.0.0.1"}]"#,
             r#"image.pullPolicy="Never""#,
-            r#"fetcher.podTemplate={"spec":{"hostNetwork":true}}"#,
+            r#"fetcher.podTemplate={"spec":{"hostNetwork":true,"securityContext":{"fsGroup":1000},"containers":[{"name":"fetch","imagePullPolicy":"Never"}]}}"#,
         ],
     ),
     (
@@ -264,11 +264,15 @@ fn the_schema_refuses_what_is_wrong() {
         ("rbac.clusterAdmin=true", "rbac"),
         (r#"fetcher.podTemplate={"nodeSelector":{}}"#, "podTemplate"),
         (
-            r#"fetcher.podTemplate={"spec":{"serviceAccountName":"x"}}"#,
+            r#"fetcher.podTemplate={"spec":{"restartPolicy":"Always"}}"#,
             "podTemplate",
         ),
         (
             r#"fetcher.podTemplate={"spec":{"containers":[{"name":"other"}]}}"#,
+            "podTemplate",
+        ),
+        (
+            r#"fetcher.podTemplate={"spec":{"containers":[{"name":"fetch","image":"x"}]}}"#,
             "podTemplate",
         ),
         (r#"metrics.serviceMonitor.interval="often""#, "interval"),

@@ -42,14 +42,14 @@ That the CRDs are served it learns from discovery, which every authenticated use
   resources: [events]
   verbs: [create, get, patch]
 {{- if .Values.fetcher.enabled }}
-# Jobs that fetch into volumes (fetcher.enabled).
+# Jobs that fetch into volumes (fetcher.enabled): made, followed, and stopped.
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, delete]
+  verbs: [list, watch, create, delete]
 # Their pods: how they end, and why they do not start.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list]
+  verbs: [list]
 # The last line of their log is the result.
 - apiGroups: [""]
   resources: [pods/log]
