@@ -91,9 +91,13 @@ const fn needed_right(route: RouteClass) -> &'static str {
         }
         RouteClass::RunDelete => "delete pipelineruns in the project",
         RouteClass::Stop => "stop runs of the project's pipelines",
-        RouteClass::JenkinsRun | RouteClass::Log | RouteClass::Artifacts | RouteClass::Download => {
-            "view the runs of the project's pipelines"
-        }
+        RouteClass::JenkinsRun
+        | RouteClass::Log
+        | RouteClass::Nodes
+        | RouteClass::Steps
+        | RouteClass::StepLog
+        | RouteClass::Artifacts
+        | RouteClass::Download => "view the runs of the project's pipelines",
         RouteClass::LogProxy | RouteClass::DownloadProxy => "use the project's Jenkins proxy",
         RouteClass::Events => "view events in the project",
     }

@@ -149,10 +149,7 @@ impl ProjectScope {
         let request = Request::get(RouteClass::Download, route, what)
             .query("filename", download_name(path))
             .limit(Limit::Artifact);
-        let (answer, bearer) = self.scope.send(request).await?;
-        if answer.status != 200 {
-            return Err(self.scope.refusal(answer, &bearer).await);
-        }
+        let answer = self.scope.send(request).await?.accept()?;
         Ok(Download::new(answer.into_body(), 0, true))
     }
 

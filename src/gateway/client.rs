@@ -16,9 +16,9 @@ use super::{
     names::ProjectName,
     projects::ProjectDiagnosis,
     route::{Request, V3, segment},
-    session::{Bearer, Session},
+    session::Session,
     telemetry::RouteClass,
-    transport::{Answer, Transport, Whole},
+    transport::{Answered, Transport, Whole},
     wire::{
         oauth,
         project::{self, Project, Workspace},
@@ -140,28 +140,27 @@ impl Gateway {
 }
 
 impl Connection {
-    /// Sends a request with the current bearer and waits for the headers. A 401 logs in again, once: it says for certain
-    /// that nothing was carried out, so this is safe for writes too. A read whose connection broke is sent once more.
-    pub(crate) async fn send(&self, request: &Request) -> Result<(Answer, Arc<Bearer>)> {
+    /// Sends a request with the current bearer and waits for the headers of a success, or for all of a refusal. A 401 logs
+    /// in again, once: it says for certain that nothing was carried out, so this is safe for writes too. A read whose
+    /// connection broke is sent once more.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Answered> {
         let mut bearer = self.session.bearer(&self.transport).await?;
         let mut relogin = self.session.renewable();
         let mut resend = !request.subject.write;
         loop {
-            match self.transport.send(request, Some(&bearer.access)).await {
-                Ok(answer) if answer.status == 401 => {
-                    let whole = self.whole(answer, &bearer).await?;
-                    let Err(error) = whole.reply().accept() else {
-                        unreachable!("401 is no success")
-                    };
+            let secrets = self.session.secrets(&bearer);
+            match self.transport.send(request, Some(&bearer.access), &secrets).await {
+                Ok(Answered::Refused(whole)) if whole.status == 401 => {
+                    let error = whole.refusal();
                     self.session.reject(&bearer, &error);
                     if !std::mem::take(&mut relogin) {
                         return Err(error);
                     }
                     bearer = self.session.bearer(&self.transport).await?;
                 }
-                Ok(answer) => {
+                Ok(answered) => {
                     bearer.mark_accepted();
-                    return Ok((answer, bearer));
+                    return Ok(answered);
                 }
                 Err(error)
                     if matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::ConnectFailed) =>
@@ -175,15 +174,9 @@ impl Connection {
         }
     }
 
-    /// [`send`](Self::send), with the whole body.
+    /// [`send`](Self::send), with the whole body, of a refusal too.
     pub(crate) async fn exchange(&self, request: &Request) -> Result<Whole> {
-        let (answer, bearer) = self.send(request).await?;
-        self.whole(answer, &bearer).await
-    }
-
-    /// Reads an answer's body, knowing what must not come into messages about it.
-    async fn whole(&self, answer: Answer, bearer: &Bearer) -> Result<Whole> {
-        answer.whole(&self.session.secrets(bearer)).await
+        self.send(request).await?.whole().await
     }
 
     async fn ask_user_name(&self) -> Result<String> {
@@ -277,24 +270,8 @@ impl Scope {
         self.connection.exchange(&self.prefixed(request)).await
     }
 
-    pub(crate) async fn send(&self, request: Request) -> Result<(Answer, Arc<Bearer>)> {
+    pub(crate) async fn send(&self, request: Request) -> Result<Answered> {
         self.connection.send(&self.prefixed(request)).await
-    }
-
-    /// Reads the body of an answer that [`send`](Self::send) gave.
-    pub(crate) async fn whole(&self, answer: Answer, bearer: &Bearer) -> Result<Whole> {
-        self.connection.whole(answer, bearer).await
-    }
-
-    /// The error that an answer of [`send`](Self::send) stands for, which is no success.
-    pub(crate) async fn refusal(&self, answer: Answer, bearer: &Bearer) -> GatewayError {
-        match self.whole(answer, bearer).await {
-            Ok(whole) => match whole.reply().accept() {
-                Err(error) => error,
-                Ok(()) => GatewayError::new(ErrorKind::Garbled, &whole.subject),
-            },
-            Err(error) => error,
-        }
     }
 
     fn prefixed(&self, mut request: Request) -> Request {

@@ -435,3 +435,47 @@ async fn calls_logins_and_tokens_are_metered() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_call_is_metered_as_callers_see_it() {
+    let gone = r#"{"message": "Run 1 not found", "code": 404, "errors": []}"#;
+    let down = "Get \"http://jenkins/\": dial tcp 10.0.0.1:80: connect: connection refused";
+    let server = Server::start(move |seen: &Seen| match seen.target.as_str() {
+        TOKEN => token(1),
+        t if t.contains("/runs/1/log") => answer(500, &[], gone),
+        t if t.contains("/runs/2/log") => answer(500, &[], down),
+        t if t.ends_with("/nodedetails") => answer(500, &[], "unexpected end of JSON input\n"),
+        t if t.contains("/jenkins/job/") => answer(200, &[], ""),
+        _ => answer(404, &[], "404: Page Not Found\n"),
+    })
+    .await;
+    let meter = Arc::new(Meter::default());
+    let mut config = config(&server.url, Credentials::Token("t".into()));
+    config.observer = meter.clone();
+    let project = project(&Gateway::new(config).unwrap());
+    meter.0.lock().unwrap().clear();
+    let build = |id: &str| crate::gateway::RunRef {
+        pipeline: "p".into(),
+        branch: None,
+        id: crate::gateway::RunId::new(id).unwrap(),
+    };
+    let start = crate::gateway::LogCursor::default();
+    for id in ["1", "2"] {
+        project.log(&build(id), &start, 100).await.unwrap_err();
+    }
+    assert_eq!(project.stages("r").await.unwrap(), None);
+    project.pipelines().await.unwrap_err();
+    let metered = meter.0.lock().unwrap().clone();
+    assert_eq!(
+        metered,
+        [
+            // 200 and nothing of Jenkins in it.
+            "log_proxy jenkins_unavailable",
+            "log not_found",
+            "log_proxy jenkins_unavailable",
+            "log jenkins_unavailable",
+            "stages not_yet",
+            "pipelines route_missing",
+        ]
+    );
+}

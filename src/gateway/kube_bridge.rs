@@ -17,7 +17,6 @@ use kube::{
     core::GroupVersionKind,
     runtime::{WatchStreamExt as _, watcher},
 };
-use secrecy::ExposeSecret as _;
 
 use super::{
     capabilities::Capability,
@@ -25,6 +24,7 @@ use super::{
     error::{ErrorKind, GatewayError, Result, Subject},
     route::{Limit, Request},
     telemetry::RouteClass,
+    transport::Answered,
     wire::{refusal::Reply, run, run::Run},
 };
 
@@ -180,12 +180,12 @@ struct Bridge {
     watched: Option<ProjectScope>,
 }
 
-type Answered = std::result::Result<http::Response<reqwest::Body>, tower::BoxError>;
+type Carried = std::result::Result<http::Response<reqwest::Body>, tower::BoxError>;
 
 impl tower::Service<http::Request<Body>> for Bridge {
     type Response = http::Response<reqwest::Body>;
     type Error = tower::BoxError;
-    type Future = Pin<Box<dyn Future<Output = Answered> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Carried> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
         Poll::Ready(Ok(())) // the budget is waited for in the call
@@ -198,7 +198,7 @@ impl tower::Service<http::Request<Body>> for Bridge {
 }
 
 impl Bridge {
-    async fn carry(self, request: http::Request<Body>) -> Answered {
+    async fn carry(self, request: http::Request<Body>) -> Carried {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let watching = query.split('&').any(|p| matches!(p, "watch=true" | "watch=1"));
@@ -213,19 +213,19 @@ impl Bridge {
         ours.body = Some(body.collect_bytes().await?).filter(|b| !b.is_empty());
         ours.limit = if watching { Limit::Watch } else { Limit::Json };
 
-        let (answer, bearer) = self.scope.send(ours).await?;
-        let success = (200..300).contains(&answer.status);
-        if watching && success {
-            if let Some(project) = &self.watched {
-                project.learn(Capability::WatchRuns, &Ok(()));
+        let whole = match self.scope.send(ours).await? {
+            Answered::Success(answer) if watching => {
+                if let Some(project) = &self.watched {
+                    project.learn(Capability::WatchRuns, &Ok(()));
+                }
+                let (status, headers, body) = answer.into_parts();
+                let pieces = futures::stream::try_unfold(body, |mut body| async move {
+                    Ok::<_, GatewayError>(body.next().await?.map(|piece| (piece, body)))
+                });
+                return Ok(response(status, &headers, reqwest::Body::wrap_stream(pieces)));
             }
-            let (status, headers, body) = answer.into_parts();
-            let pieces = futures::stream::try_unfold(body, |mut body| async move {
-                Ok::<_, GatewayError>(body.next().await?.map(|piece| (piece, body)))
-            });
-            return Ok(response(status, &headers, reqwest::Body::wrap_stream(pieces)));
-        }
-        let whole = self.scope.whole(answer, &bearer).await?;
+            answered => answered.whole().await?,
+        };
         let json = serde_json::from_slice::<Typed>(&whole.body);
         let error = match whole.reply().accept() {
             // kube logs a body that it cannot read, and a run's body holds parameter values: so it never gets to see one.
@@ -235,7 +235,7 @@ impl Bridge {
         };
         // A plain Kubernetes refusal is kube's business (404, 409, 410 steer its watcher); all else is ours.
         let plain = json.is_ok_and(|j| j.kind == "Status");
-        if plain && !contains(&whole.body, bearer.access.expose_secret()) {
+        if plain && !whole.quotes_a_secret() {
             return Ok(response(whole.status, &whole.headers, whole.body.into()));
         }
         Err(error.into())
@@ -247,11 +247,6 @@ impl Bridge {
 struct Typed {
     #[serde(default)]
     kind: String,
-}
-
-/// Whether a refusal quotes the token; then kube does not get to see it.
-fn contains(body: &[u8], secret: &str) -> bool {
-    !secret.is_empty() && body.windows(secret.len()).any(|w| w == secret.as_bytes())
 }
 
 fn response(status: u16, headers: &http::HeaderMap, body: reqwest::Body) -> http::Response<reqwest::Body> {

@@ -1,4 +1,9 @@
-//! The log of a build, on the ladder of design §3: raw proxy progressiveText, else the whole run log.
+//! The log of a build: raw proxy progressiveText, else the whole run log; and the logs of its single steps.
+//!
+//! The steps' logs tell where to go on, so that only new text travels for tenants without the raw proxy too, but put
+//! together they are not the build's log: what Jenkins itself writes is in none of them, and parallel ones come in another
+//! order. So they are no rung of [`ProjectScope::open_log`]: callers take them for a live view, or where the whole log
+//! cannot be had, and say so.
 //!
 //! An empty answer is never the end of a log (finding F-H): the end is what [`LogEnd`] says, and only Jenkins itself
 //! can say `Complete`. Text comes with LF line ends.
@@ -11,11 +16,14 @@ use super::{
     client::ProjectScope,
     error::{ErrorKind, GatewayError, Result},
     names::RunRef,
-    route::{Limit, Request, proxy_path, run_path},
+    route::{Limit, Request, proxy_path, run_path, segment},
     telemetry::RouteClass,
     transport::{Answer, Body},
-    wire::{answer::proxied, refusal::Reply},
+    wire::stage::{self, Stage, Step},
 };
+
+/// How many stages or steps are asked for at once: Blue Ocean's own default is a page of 100.
+const NODES: &str = "10000";
 
 /// How far a log was read. Start with the default; keep what [`LogStream::finish`] gives. The same cursor works on
 /// every rung, so falling to a lower one neither loses nor repeats text.
@@ -26,12 +34,26 @@ pub struct LogCursor {
     pub(crate) delivered: u64,
     /// Offset in Jenkins' own file, where a rung told it.
     pub(crate) offset: Option<u64>,
+    /// The answer ended in a CR that was not handed out.
+    #[serde(default)]
+    pub(crate) held: bool,
 }
 
 impl LogCursor {
     /// Bytes handed out so far.
     pub fn delivered(&self) -> u64 {
         self.delivered
+    }
+
+    /// Whether the next read begins at the start of the log, because no rung told where to go on.
+    pub fn is_from_start(&self) -> bool {
+        self.offset.is_none()
+    }
+
+    /// What was read and not handed out, because it may be half of a line end: it is the end of the text if nothing
+    /// more comes.
+    pub fn held(&self) -> &'static [u8] {
+        if self.held { b"\r" } else { b"" }
     }
 }
 
@@ -55,6 +77,8 @@ pub enum LogRung {
     Progressive,
     /// Whole run log from the start; what is known already is skipped here.
     Whole,
+    /// The log of one step: only new text travels.
+    Step,
 }
 
 /// New text of a log, read into memory.
@@ -123,6 +147,7 @@ impl LogStream {
         self.next_offset = self
             .next_offset
             .map(|offset| offset.saturating_sub(held.len() as u64));
+        self.cursor.held = true;
         Bytes::new()
     }
 
@@ -165,9 +190,9 @@ impl LogStream {
         self.rung
     }
 
-    /// Starts a stream from an answer of the raw proxy. X-Text-Size is where to go on, X-More-Data whether Jenkins is
-    /// still writing (contract §5.6).
-    fn progressive(answer: Answer, cursor: &LogCursor, start: u64) -> Self {
+    /// Starts a stream from an answer with Jenkins' own headers. X-Text-Size is where to go on, X-More-Data whether Jenkins is
+    /// still writing (contract §5.4, §5.6).
+    fn incremental(answer: Answer, cursor: &LogCursor, start: u64, rung: LogRung) -> Self {
         let (_, headers, body) = answer.into_parts();
         let size: Option<u64> = headers
             .get("x-text-size")
@@ -179,10 +204,13 @@ impl LogStream {
         let resumed = start > 0 && size.is_none_or(|s| s >= start);
         Self {
             body,
-            rung: LogRung::Progressive,
+            rung,
             skip: if resumed { 0 } else { cursor.delivered },
             lines: LineEnds::default(),
-            cursor: cursor.clone(),
+            cursor: LogCursor {
+                held: false,
+                ..cursor.clone()
+            },
             next_offset: size,
             end: match (size, more) {
                 (_, true) => LogEnd::Growing,
@@ -200,7 +228,10 @@ impl LogStream {
             rung: LogRung::Whole,
             skip: cursor.delivered,
             lines: LineEnds::default(),
-            cursor: cursor.clone(),
+            cursor: LogCursor {
+                held: false,
+                ..cursor.clone()
+            },
             next_offset: None,
             end: LogEnd::Unknown,
             over: false,
@@ -211,22 +242,32 @@ impl LogStream {
 impl ProjectScope {
     /// What is new in a build's log since `cursor`, as a stream. `NotFound` for a queued build: it has no log yet.
     pub async fn open_log(&self, run: &RunRef, cursor: &LogCursor) -> Result<LogStream> {
-        if self.may_try(Capability::JenkinsProxy) {
-            match self.open_progressive(run, cursor).await {
-                Err(error) if falls_to_next_rung(&error) => {}
-                result => return result,
-            }
+        match self.open_live_log(run, cursor).await? {
+            Some(stream) => Ok(stream),
+            None => self.open_whole_log(run, cursor).await,
         }
+    }
+
+    /// [`open_log`](Self::open_log) on the first rung only, where a look costs no more than what is new; None where it
+    /// cannot be used.
+    pub async fn open_live_log(&self, run: &RunRef, cursor: &LogCursor) -> Result<Option<LogStream>> {
+        if !self.may_try(Capability::JenkinsProxy) {
+            return Ok(None);
+        }
+        match self.open_progressive(run, cursor).await {
+            Err(error) if falls_to_next_rung(&error) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    async fn open_whole_log(&self, run: &RunRef, cursor: &LogCursor) -> Result<LogStream> {
         let what = format!("read the log of build {run} of project {}", self.name);
         // Without start=0 only the tail would come (contract §5.4).
         let path = format!("{}/log", run_path(&self.name, run));
         let request = Request::get(RouteClass::Log, path, what)
             .query("start", "0")
             .limit(Limit::Log);
-        let (answer, bearer) = self.scope.send(request).await?;
-        if !(200..300).contains(&answer.status) {
-            return Err(self.scope.refusal(answer, &bearer).await);
-        }
+        let answer = self.scope.send(request).await?.accept()?;
         Ok(LogStream::whole(answer, cursor))
     }
 
@@ -242,24 +283,63 @@ impl ProjectScope {
             .limit(Limit::Log);
         let opened = self.proxied(request).await;
         self.learn(Capability::JenkinsProxy, &opened);
-        Ok(LogStream::progressive(opened?, cursor, start))
+        Ok(LogStream::incremental(
+            opened?,
+            cursor,
+            start,
+            LogRung::Progressive,
+        ))
+    }
+
+    /// The stages of a build as Jenkins has them now, without their steps.
+    pub async fn nodes(&self, run: &RunRef) -> Result<Vec<Stage>> {
+        let what = format!("list the stages of build {run} of project {}", self.name);
+        let path = format!("{}/nodes", run_path(&self.name, run));
+        let request = Request::get(RouteClass::Nodes, path, what).query("limit", NODES);
+        stage::nodes(&self.scope.exchange(request).await?.reply())
+    }
+
+    /// The steps of a stage as Jenkins has them now.
+    pub async fn steps(&self, run: &RunRef, stage: &str) -> Result<Vec<Step>> {
+        let what = format!(
+            "list the steps of stage {stage:?} of build {run} of project {}",
+            self.name
+        );
+        let path = format!("{}/nodes/{}/steps", run_path(&self.name, run), segment(stage));
+        let request = Request::get(RouteClass::Steps, path, what).query("limit", NODES);
+        stage::steps(&self.scope.exchange(request).await?.reply())
+    }
+
+    /// What is new in the log of one step since `cursor`, which is this step's own. `NotFound` for a step without a log.
+    pub async fn open_step_log(
+        &self,
+        run: &RunRef,
+        stage: &str,
+        step: &str,
+        cursor: &LogCursor,
+    ) -> Result<LogStream> {
+        let what = format!(
+            "read the log of step {step:?} of build {run} of project {}",
+            self.name
+        );
+        let path = format!(
+            "{}/nodes/{}/steps/{}/log",
+            run_path(&self.name, run),
+            segment(stage),
+            segment(step)
+        );
+        let start = cursor.offset.unwrap_or(0);
+        let request = Request::get(RouteClass::StepLog, path, what)
+            .query("start", start.to_string())
+            .limit(Limit::Log);
+        let answer = self.scope.send(request).await?.accept()?;
+        Ok(LogStream::incremental(answer, cursor, start, LogRung::Step))
     }
 
     /// Sends a request through the raw Jenkins proxy and makes sure that Jenkins itself answered.
     pub(crate) async fn proxied(&self, request: Request) -> Result<Answer> {
-        let (answer, bearer) = self.scope.send(request).await?;
-        if (200..300).contains(&answer.status) {
-            let subject = answer.subject().clone();
-            let reply = Reply {
-                subject: &subject,
-                status: answer.status,
-                headers: &answer.headers,
-                body: b"",
-                secrets: &[],
-            };
-            return proxied(&reply).map(|()| answer);
-        }
-        Err(self.scope.refusal(answer, &bearer).await)
+        let answer = self.scope.send(request).await?.accept()?;
+        answer.distrusted().map_or(Ok(answer), Err)
     }
 
     /// [`open_log`](Self::open_log) read into memory; more than `max_bytes` of new text is an error (`TooLarge`).

@@ -203,6 +203,21 @@ async fn a_line_end_that_jenkins_has_stored_half_comes_once_and_whole() {
 }
 
 #[tokio::test]
+async fn a_cr_at_the_very_end_is_held_back_and_told_on_the_rung_that_knows_no_end() {
+    let (jenkins, _server, project) = jenkins().await;
+    jenkins.set(|j| j.proxy_refused = true);
+    let mut cursor = LogCursor::default();
+    jenkins.set(|j| j.text = "50%\r".into());
+    assert_eq!(read(&project, &mut cursor).await.0, "50%");
+    assert_eq!(cursor.held(), b"\r", "the end of the text if nothing more comes");
+    assert_eq!(read(&project, &mut cursor).await.0, "");
+    assert_eq!(cursor.held(), b"\r");
+    jenkins.set(|j| j.text.push_str("100%"));
+    assert_eq!(read(&project, &mut cursor).await.0, "\r100%");
+    assert_eq!(cursor.held(), b"", "it was handed out");
+}
+
+#[tokio::test]
 async fn a_log_that_breaks_off_goes_on_where_it_broke() {
     let head =
         "HTTP/1.1 200 OK\r\nX-Jenkins: 2\r\nX-Text-Size: 8\r\nConnection: close\r\nContent-Length: 8\r\n\r\n";

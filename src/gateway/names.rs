@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 /// A name that may not be used in a path; says which and why.
@@ -100,29 +100,32 @@ impl GitBranch {
 #[serde(transparent)]
 pub struct EncodedBranch(String);
 
-/// What Jenkins' branch jobs escape in their names: the characters a file name or a URL path could trip over.
-const BRANCH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'&')
-    .add(b'*')
-    .add(b'/')
-    .add(b':')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'|');
-
 impl EncodedBranch {
-    /// Encodes a git branch the way Jenkins does. Prefer the remote's own `name` where the branch list has the git
-    /// name ([`Branch::find`](super::Branch::find)): an odd character may be written otherwise there.
+    /// Encodes a git branch as the `NameEncoder` of Jenkins' branch-api plugin does: seven characters that a URL's path
+    /// trips over become `%XX`, all else, letters beyond ASCII too, stays as it is (C§6.4).
+    ///
+    /// Prefer the remote's own `name` where the branch list has the git name ([`Branch::find`](super::Branch::find)):
+    /// jobs that a plugin older than 2.0 made, or that got a name of their own (custom name property), and pull
+    /// requests and tags, whose jobs are named after their head (`PR-7`), cannot be worked out from git's name.
     pub fn from_git(branch: &GitBranch) -> Self {
-        Self(utf8_percent_encode(branch.as_str(), BRANCH).to_string())
+        // Names that mean something else as a path segment.
+        let whole = match branch.as_str() {
+            "" => Some("%00"),
+            "." => Some("%2E"),
+            ".." => Some("%2E."),
+            _ => None,
+        };
+        if let Some(name) = whole {
+            return Self(name.into());
+        }
+        let mut name = String::with_capacity(branch.as_str().len() + 8);
+        for c in branch.as_str().chars() {
+            match c {
+                '#' | '%' | '/' | '?' | '[' | ']' | '\\' => name.push_str(&format!("%{:02X}", u32::from(c))),
+                c => name.push(c),
+            }
+        }
+        Self(name)
     }
 
     /// Takes a name that the remote gave (`name` of a branch, `refName` of a run).
@@ -132,6 +135,9 @@ impl EncodedBranch {
 
     /// The git name this stands for.
     pub fn to_git(&self) -> GitBranch {
+        if self.0 == "%00" {
+            return GitBranch(String::new());
+        }
         GitBranch(percent_decode_str(&self.0).decode_utf8_lossy().into_owned())
     }
 
@@ -202,10 +208,19 @@ mod tests {
             ("main", "main"),
             ("feature/x", "feature%2Fx"),
             ("refs/heads/feature/login", "feature%2Flogin"),
-            ("a b", "a%20b"),
             ("100%", "100%25"),
-            ("été", "%C3%A9t%C3%A9"),
+            ("100%41", "100%2541"),
+            ("fix#12", "fix%2312"),
+            ("a[b]\\c?", "a%5Bb%5D%5Cc%3F"),
+            // What a path segment can hold is left to whoever writes the URL.
+            ("été", "été"),
+            ("wip/日本", "wip%2F日本"),
+            ("a b&c:d|e\"<f>*", "a b&c:d|e\"<f>*"),
             ("v1.2-rc_3+build", "v1.2-rc_3+build"),
+            (".", "%2E"),
+            ("..", "%2E."),
+            ("", "%00"),
+            ("...", "..."),
         ] {
             let branch = GitBranch::new(git);
             let got = EncodedBranch::from_git(&branch);

@@ -363,7 +363,7 @@ async fn send_form(transport: &Transport, form: HttpRequest, secrets: &[&SecretS
             .map(|v| (header::CONTENT_TYPE, v.clone())),
     );
     request.body = Some(form.into_body().into());
-    transport.send(&request, None).await?.whole(secrets).await
+    transport.send(&request, None, secrets).await?.whole().await
 }
 
 #[cfg(test)]

@@ -42,6 +42,12 @@ pub enum RouteClass {
     Stop,
     /// Whole-log route of v1alpha2.
     Log,
+    /// v1alpha2 nodes: the stages of a build as Jenkins has them now.
+    Nodes,
+    /// v1alpha2 steps of a stage.
+    Steps,
+    /// v1alpha2 log of one step.
+    StepLog,
     /// progressiveText through the raw Jenkins proxy.
     LogProxy,
     /// v1alpha2 artifact list.
@@ -56,7 +62,7 @@ pub enum RouteClass {
 
 impl RouteClass {
     /// Every class, for tables and docs.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::Token,
         Self::UserInfo,
         Self::Workspaces,
@@ -74,6 +80,9 @@ impl RouteClass {
         Self::JenkinsRun,
         Self::Stop,
         Self::Log,
+        Self::Nodes,
+        Self::Steps,
+        Self::StepLog,
         Self::LogProxy,
         Self::Artifacts,
         Self::Download,
@@ -101,6 +110,9 @@ impl RouteClass {
             Self::JenkinsRun => "jenkins_run",
             Self::Stop => "stop",
             Self::Log => "log",
+            Self::Nodes => "nodes",
+            Self::Steps => "steps",
+            Self::StepLog => "step_log",
             Self::LogProxy => "log_proxy",
             Self::Artifacts => "artifacts",
             Self::Download => "download",
@@ -116,6 +128,9 @@ impl RouteClass {
             Self::JenkinsRun
                 | Self::Stop
                 | Self::Log
+                | Self::Nodes
+                | Self::Steps
+                | Self::StepLog
                 | Self::LogProxy
                 | Self::Artifacts
                 | Self::Download

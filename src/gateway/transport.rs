@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -20,7 +20,7 @@ use super::{
     error::{ErrorKind, GatewayError, Result, Subject},
     route::{Limit, Request},
     telemetry::{CallObserver, CallOutcome, RouteClass},
-    wire::refusal::Reply,
+    wire::{answer::proxied as proxied_by_jenkins, refusal::Reply},
 };
 
 /// Longest JSON body taken.
@@ -38,11 +38,20 @@ pub(crate) struct Transport {
     observer: Arc<dyn CallObserver>,
 }
 
-/// An answer whose body is still to come. Success, as a status in the 200s, is not implied.
+/// What came back: a success whose body is still to come, or a refusal, whole, because its body says what it means.
+pub(crate) enum Answered {
+    /// A status in the 200s.
+    Success(Answer),
+    /// Any other.
+    Refused(Whole),
+}
+
+/// A success whose body is still to come.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     body: Body,
+    secrets: Vec<SecretString>,
 }
 
 /// A body that is read piece by piece, each within the time limit.
@@ -72,6 +81,39 @@ impl Whole {
             headers: &self.headers,
             body: &self.body,
             secrets: &self.secrets,
+        }
+    }
+
+    /// Whether the body repeats what must not come into messages; then nobody else gets to see it.
+    pub(crate) fn quotes_a_secret(&self) -> bool {
+        let quotes = |secret: &[u8]| {
+            !secret.is_empty() && self.body.windows(secret.len()).any(|window| window == secret)
+        };
+        self.secrets
+            .iter()
+            .any(|secret| quotes(secret.expose_secret().as_bytes()))
+    }
+
+    /// The error that a refusal stands for.
+    pub(crate) fn refusal(&self) -> GatewayError {
+        super::wire::refusal::refusal(&self.reply())
+    }
+}
+
+impl Answered {
+    /// The answer, or the error that a refusal stands for.
+    pub(crate) fn accept(self) -> Result<Answer> {
+        match self {
+            Self::Success(answer) => Ok(answer),
+            Self::Refused(whole) => Err(whole.refusal()),
+        }
+    }
+
+    /// With the whole body, whatever it is.
+    pub(crate) async fn whole(self) -> Result<Whole> {
+        match self {
+            Self::Success(answer) => answer.whole().await,
+            Self::Refused(whole) => Ok(whole),
         }
     }
 }
@@ -120,25 +162,37 @@ impl Transport {
         &self.endpoint
     }
 
-    /// Sends a request once (following redirects of reads) and waits for the headers of the answer.
-    pub(crate) async fn send(&self, request: &Request, bearer: Option<&SecretString>) -> Result<Answer> {
+    /// Sends a request once (following redirects of reads) and waits for the headers of a success, or for all of a
+    /// refusal. `secrets` is what a gateway that echoes them must not bring into messages.
+    pub(crate) async fn send(
+        &self,
+        request: &Request,
+        bearer: Option<&SecretString>,
+        secrets: &[&SecretString],
+    ) -> Result<Answered> {
         self.budget.until_ready().await;
         let begun = Instant::now();
-        let result = self.send_following(request, bearer).await;
-        let outcome = match &result {
-            Ok(answer) => outcome_of(request, answer),
-            Err(error) => CallOutcome::Error(error.kind()),
+        let result = match self.send_following(request, bearer, secrets).await {
+            Ok(answer) if (200..300).contains(&answer.status) => Ok(Answered::Success(answer)),
+            Ok(answer) => answer.whole().await.map(Answered::Refused),
+            Err(error) => Err(error),
         };
+        let outcome = outcome_of(&result);
         self.observer
             .call(request.subject.route, outcome, begun.elapsed());
         result
     }
 
-    async fn send_following(&self, request: &Request, bearer: Option<&SecretString>) -> Result<Answer> {
+    async fn send_following(
+        &self,
+        request: &Request,
+        bearer: Option<&SecretString>,
+        secrets: &[&SecretString],
+    ) -> Result<Answer> {
         let subject = &request.subject;
         let mut url = self.url(request)?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.send_to(url.clone(), request, bearer).await?;
+            let answer = self.send_to(url.clone(), request, bearer, secrets).await?;
             let redirected = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
             if !redirected || request.method != Method::GET {
                 return Ok(answer);
@@ -166,7 +220,13 @@ impl Transport {
         Ok(url)
     }
 
-    async fn send_to(&self, url: Url, request: &Request, bearer: Option<&SecretString>) -> Result<Answer> {
+    async fn send_to(
+        &self,
+        url: Url,
+        request: &Request,
+        bearer: Option<&SecretString>,
+        secrets: &[&SecretString],
+    ) -> Result<Answer> {
         let subject = &request.subject;
         let mut builder = self
             .http
@@ -215,18 +275,19 @@ impl Transport {
                 expected: expected.filter(|_| request.method != Method::HEAD),
                 response,
             },
+            secrets: secrets.iter().map(|s| (*s).clone()).collect(),
         })
     }
 }
 
 impl Answer {
-    /// Reads the whole body: of a success up to 32 MiB, of an error its first 64 KiB. `secrets` is what a gateway
-    /// that echoes them must not bring into messages.
-    pub(crate) async fn whole(self, secrets: &[&SecretString]) -> Result<Whole> {
+    /// Reads the whole body: of a success up to 32 MiB, of an error its first 64 KiB.
+    pub(crate) async fn whole(self) -> Result<Whole> {
         let Self {
             status,
             headers,
             mut body,
+            secrets,
         } = self;
         let success = (200..300).contains(&status);
         let subject = body.subject.clone();
@@ -250,7 +311,6 @@ impl Answer {
             }
         }
         let body = all.freeze();
-        let secrets = secrets.iter().map(|s| (*s).clone()).collect();
         Ok(Whole {
             status,
             headers,
@@ -258,6 +318,26 @@ impl Answer {
             subject,
             secrets,
         })
+    }
+
+    /// Why this success is none: the raw Jenkins proxy may answer for a Jenkins that is down (finding F-H).
+    pub(crate) fn distrusted(&self) -> Option<GatewayError> {
+        let proxied = matches!(
+            self.body.subject.route,
+            RouteClass::LogProxy | RouteClass::DownloadProxy
+        );
+        let reply = Reply {
+            subject: &self.body.subject,
+            status: self.status,
+            headers: &self.headers,
+            body: b"",
+            secrets: &[],
+        };
+        if proxied {
+            proxied_by_jenkins(&reply).err()
+        } else {
+            None
+        }
     }
 
     /// What was asked for.
@@ -298,24 +378,14 @@ impl Body {
     }
 }
 
-fn outcome_of(request: &Request, answer: &Answer) -> CallOutcome {
-    if StatusCode::from_u16(answer.status).is_ok_and(|s| s.is_success()) {
-        return CallOutcome::Ok;
-    }
-    // Without its body an error is known by its status only; that is enough for a label.
-    let reply = Reply {
-        subject: &request.subject,
-        status: answer.status,
-        headers: &answer.headers,
-        body: b"",
-        secrets: &[],
+/// How a call ended, by the same tables that callers go by.
+fn outcome_of(result: &Result<Answered>) -> CallOutcome {
+    let trouble = match result {
+        Ok(Answered::Success(answer)) => answer.distrusted().map(|e| e.kind()),
+        Ok(Answered::Refused(whole)) => Some(whole.refusal().kind()),
+        Err(error) => Some(error.kind()),
     };
-    let kind = match (request.subject.route, answer.status) {
-        (RouteClass::Stages, 500) => ErrorKind::NotYet,
-        (_, 404) => ErrorKind::NotFound,
-        _ => super::wire::refusal::refusal(&reply).kind(),
-    };
-    CallOutcome::Error(kind)
+    trouble.map_or(CallOutcome::Ok, CallOutcome::Error)
 }
 
 /// Checks and normalises the endpoint.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tenantry::gateway::{
     Artifact, Branch, EncodedBranch, ErrorClass, GatewayError, JenkinsRun, Pipeline, PipelineKind, Result,
-    Run, RunId, RunPhase, RunProgress, Stage, first_failed, paused_inputs,
+    Run, RunId, RunPhase, RunProgress, Stage, Step, first_failed, paused_inputs,
     wire::{answer::Answer, oauth::Tokens, run::WatchLine},
 };
 
@@ -54,6 +54,7 @@ fn of_answer(answer: &Answer) -> (&'static str, Facts) {
         Answer::Deleted => ("deleted", Vec::new()),
         Answer::Stages(None) => ("stages", vec![("stages", "none".into())]),
         Answer::Stages(Some(stages)) => ("stages", of_stages(stages)),
+        Answer::Steps(steps) => ("steps", of_steps(steps)),
         Answer::JenkinsRun(build) => ("build", of_build(build)),
         Answer::Artifacts(files) => ("artifacts", of_artifacts(files)),
         Answer::Bytes(count) => ("bytes", vec![("size", count.to_string())]),
@@ -162,6 +163,15 @@ fn of_stages(stages: &[Stage]) -> Facts {
             or_dash(first_failed(stages).map(|(stage, _)| stage.name.as_str())),
         ),
     ]
+}
+
+fn of_steps(steps: &[Step]) -> Facts {
+    let word = |step: &Step| step.state.clone().map_or_else(|| "-".to_owned(), String::from);
+    let all: Vec<_> = steps
+        .iter()
+        .map(|s| format!("{}:{}/{}", s.id, word(s), String::from(s.result)))
+        .collect();
+    vec![("steps", joined(all.iter().map(String::as_str)))]
 }
 
 fn of_watch(lines: &[WatchLine]) -> Facts {

@@ -119,6 +119,64 @@ async fn a_live_log_is_pulled_piece_by_piece_on_both_rungs() {
 }
 
 #[tokio::test]
+async fn a_steps_log_is_read_on_where_it_ended() {
+    let (sim, project) = recorded(None).await;
+    let parameters = vec![parameter("DURATION", "20"), parameter("LOG_BYTES", "40000")];
+    create(&project, "steps", "slow", parameters).await;
+    let run = until(&project, "steps", |run| run.progress() == RunProgress::Running).await;
+    let run = run.reference().unwrap();
+    let stages = project.nodes(&run).await.unwrap();
+    let stage = &stages[0].id;
+    let step = project.steps(&run, stage).await.unwrap().remove(0).id;
+    let none = project
+        .open_step_log(&run, stage, "99", &LogCursor::default())
+        .await;
+    assert_eq!(
+        none.err().unwrap().kind(),
+        ErrorKind::NotFound,
+        "a step without a log"
+    );
+
+    let mut cursor = LogCursor::default();
+    let mut text = Vec::new();
+    let mut reads = 0;
+    loop {
+        let mut stream = project.open_step_log(&run, stage, &step, &cursor).await.unwrap();
+        let before = text.len();
+        while let Some(piece) = stream.next().await {
+            text.extend_from_slice(&piece.unwrap());
+        }
+        reads += usize::from(text.len() > before);
+        let end;
+        (cursor, end) = stream.finish();
+        if end == LogEnd::Complete {
+            break;
+        }
+        assert_eq!(end, LogEnd::Growing);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(reads > 1, "it was not read live");
+    finished(&project, "steps").await;
+    // The stand-in has one text for all of its steps (as recorded), which is the run's.
+    assert!(
+        text == whole_log(&project, &run).await.0,
+        "{} bytes of the step",
+        text.len()
+    );
+    let served: u64 = sim
+        .ledger()
+        .requests("v2.run.steplog")
+        .iter()
+        .map(|request| request.bytes_out)
+        .sum();
+    let size = text.len() as u64;
+    assert!(
+        served <= size + size / 20,
+        "{served} bytes served of {size}, in {reads} reads"
+    );
+}
+
+#[tokio::test]
 async fn a_queued_build_has_no_log_and_a_dead_jenkins_no_empty_one() {
     let (sim, project) = recorded(None).await;
     create(&project, "queued", "hello", vec![parameter("QUEUE", "600")]).await;

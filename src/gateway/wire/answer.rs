@@ -11,7 +11,7 @@ use super::{
     project::{self, NamespaceView, Project, Workspace},
     refusal::{Reply, X_JENKINS},
     run::{self, Page, Run, WatchLine},
-    stage::{self, Stage},
+    stage::{self, Stage, Step},
 };
 use crate::gateway::{
     error::{ErrorKind, GatewayError, Result, Subject},
@@ -50,6 +50,8 @@ pub enum Answer {
     Deleted,
     /// Stages; None while there are none to tell.
     Stages(Option<Vec<Stage>>),
+    /// Steps of a stage.
+    Steps(Vec<Step>),
     /// A Jenkins build.
     JenkinsRun(Box<JenkinsRun>),
     /// Artifacts.
@@ -158,6 +160,9 @@ fn known(method: &Method, path: &str) -> Option<(RouteClass, Holds)> {
                     [_] if get => (R::JenkinsRun, One),
                     [_, "stop"] if post => (R::Stop, One),
                     [_, "log"] if get => (R::Log, One),
+                    [_, "nodes"] if get => (R::Nodes, Many),
+                    [_, "nodes", _, "steps"] if get => (R::Steps, Many),
+                    [_, "nodes", _, "steps", _, "log"] if get => (R::StepLog, One),
                     [_, "artifacts"] if get => (R::Artifacts, Many),
                     _ => return None,
                 }
@@ -216,7 +221,9 @@ fn parse(reply: &Reply<'_>, holds: Holds) -> Result<Answer> {
         R::Stages => Answer::Stages(stage::stages(reply)?),
         R::JenkinsRun | R::Stop => Answer::JenkinsRun(Box::new(jenkins::jenkins_run(reply)?)),
         R::Artifacts => Answer::Artifacts(artifact::artifacts(reply)?),
-        R::Log | R::Download => reply.accept().map(|()| Answer::Bytes(reply.body.len()))?,
+        R::Nodes => Answer::Stages(Some(stage::nodes(reply)?)),
+        R::Steps => Answer::Steps(stage::steps(reply)?),
+        R::Log | R::StepLog | R::Download => reply.accept().map(|()| Answer::Bytes(reply.body.len()))?,
         R::LogProxy | R::DownloadProxy => proxied(reply).map(|()| Answer::Bytes(reply.body.len()))?,
         R::Events => run::trigger_failure(reply, "").map(|_| Answer::Events)?,
     })

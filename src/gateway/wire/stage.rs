@@ -161,6 +161,20 @@ pub fn stages(reply: &Reply<'_>) -> Result<Option<Vec<Stage>>> {
     Ok(nodes.map(|nodes| nodes.into_iter().map(stage_of).collect()))
 }
 
+/// Reads the nodes of a build as v1alpha2 gives them: its stages, without steps.
+pub fn nodes(reply: &Reply<'_>) -> Result<Vec<Stage>> {
+    reply.accept()?;
+    let nodes: Option<Vec<Node>> = read(reply)?;
+    Ok(nodes.into_iter().flatten().map(stage_of).collect())
+}
+
+/// Reads the steps of a node as v1alpha2 gives them.
+pub fn steps(reply: &Reply<'_>) -> Result<Vec<Step>> {
+    reply.accept()?;
+    let steps: Option<Vec<Node>> = read(reply)?;
+    Ok(steps.into_iter().flatten().map(step_of).collect())
+}
+
 /// Reads the stages annotation of a run; None if it holds none.
 pub fn stages_from_annotation(text: &str) -> Option<Vec<Stage>> {
     let nodes: Vec<Node> = serde_json::from_str(text).ok()?;

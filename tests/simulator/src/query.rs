@@ -98,9 +98,12 @@ pub(crate) fn escape_segment(text: &str) -> String {
     utf8_percent_encode(text, PATH_SEGMENT).to_string()
 }
 
-/// A branch as Jenkins names its job.
+/// A branch as Jenkins names its job: branch-api escapes what a URL's path trips over and leaves the rest.
 pub(crate) fn branch_job(branch: &str) -> String {
-    escape_segment(branch)
+    branch.chars().fold(String::new(), |name, c| match c {
+        '#' | '%' | '/' | '?' | '[' | ']' | '\\' => name + &format!("%{:02X}", u32::from(c)),
+        c => name + &c.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -118,5 +121,6 @@ mod tests {
         assert_eq!(go_unescape("%zz"), Err("invalid URL escape \"%zz\"".into()));
         assert_eq!(form_decode("a+b%2Bc").as_deref(), Some("a b+c"));
         assert_eq!(branch_job("feature/x"), "feature%2Fx");
+        assert_eq!(branch_job("wip/été#1"), "wip%2Fété%231");
     }
 }
