@@ -215,11 +215,11 @@ async fn a_secret_shows_nowhere_but_where_it_is_sent() {
             seen.push(("an Event".into(), json!(object).to_string()));
         }
         for object in stage.api::<ConfigMap>().list(&all).await.unwrap() {
-            // What Jenkins itself prints is Jenkins' log: it is copied as it is.
-            if object.metadata.name.as_deref() != Some("uses-log") {
-                seen.push(("a ConfigMap".into(), json!(object).to_string()));
-            }
+            seen.push(("a ConfigMap".into(), json!(object).to_string()));
         }
+        // The pipeline has printed it.
+        let printed = stage.config_map("uses-log", "log").await;
+        assert!(printed.contains(r#""VERSION": "****""#), "{printed}");
         let secrets = stage.api::<Secret>().list(&all).await.unwrap().items;
         assert_eq!(secrets.len(), 2, "no Secret but ours");
         assert!(stage.api::<Pod>().list(&all).await.unwrap().items.is_empty());

@@ -225,6 +225,7 @@ async fn an_empty_log_is_never_taken_for_its_end() {
         .await;
     // 200 and an empty body is what a connection that breaks behind ks-devops looks like (finding H).
     let empty = control.fault(Fault::always("v2.run.log", FaultAction::answer(200, "")));
+    let steps = control.fault(Fault::always("v2.run.steplog", FaultAction::answer(200, "")));
     control
         .finish_build(PROJECT, "build", None, 1, "SUCCESS")
         .unwrap();
@@ -240,6 +241,7 @@ async fn an_empty_log_is_never_taken_for_its_end() {
     assert_eq!(phase_of(&object), Some(BuildPhase::Collecting));
     assert!(!log_of(&object).complete);
     control.remove_fault(empty);
+    control.remove_fault(steps);
     let object = stage.until_ready("empty").await;
     assert_log_is_whole(&stage, &object, "build").await;
 }
@@ -249,7 +251,7 @@ async fn a_live_log_grows_and_a_cut_in_the_middle_repeats_nothing() {
     for role in [Role::tenant(), Role::tenant_without_jenkins_proxy()] {
         let stage = Stage::as_role(role).await;
         let control = stage.simulator.control();
-        for class in ["v2.proxy", "v2.run.log"] {
+        for class in ["v2.proxy", "v2.run.steplog"] {
             control.fault(Fault::once(class, FaultAction::truncate(3_000)).after(1));
         }
         stage

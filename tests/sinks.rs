@@ -15,6 +15,7 @@ use tenantry::{
     sinks::{
         ConfigMaps, LogAssembly, StoredLog,
         files::{self, CAPACITY, FetchedBytes, Origin},
+        log::Masks,
         store_log,
     },
     trouble::Trouble,
@@ -112,7 +113,7 @@ impl Place {
 }
 
 async fn store(maps: &ConfigMaps, revision: &str, text: &str) -> Result<StoredLog, Trouble> {
-    let mut log = LogAssembly::new(8 * 1024 * 1024);
+    let mut log = LogAssembly::new(8 * 1024 * 1024, Masks::default());
     log.push(text.as_bytes());
     log.finish();
     store_log(maps, "hello-log", revision, &log.image()).await

@@ -192,6 +192,8 @@ reasons! {
     CleanupAbandoned,
     /// A run asked for parameters that the pipeline does not declare yet: Jenkins ignores them in its first run.
     ParametersMayBeIgnored,
+    /// A value from a Secret is shorter than 4 characters: it is not masked in the log where the pipeline prints it.
+    SecretTooShort,
 }
 
 /// One condition to be set.

@@ -212,6 +212,10 @@ pub struct CurrentRun {
     /// When we wrote its end down. What is kept by time, is kept from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
+    /// Names of the parameters whose values came from Secrets: these values are masked wherever the run is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub secret_parameters: Vec<String>,
 }
 
 /// That we asked for the stop of a run.
@@ -298,18 +302,32 @@ pub struct LogStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub config_maps: Vec<String>,
-    /// Bytes of the whole log (UTF-8, line ends as LF).
+    /// Bytes of the whole log as text: UTF-8, line ends as LF, values from Secrets masked.
     #[serde(default)]
     pub bytes: i64,
     /// Whether the copy lacks a part of it.
     #[serde(default)]
     pub truncated: bool,
-    /// SHA-256 of the whole log, once it is complete.
+    /// SHA-256 of the whole log as text (see `bytes`), once it is complete; of what `truncated` left out too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// Whether the build ended before this was copied.
     #[serde(default)]
     pub complete: bool,
+    /// What the text is.
+    #[serde(default)]
+    pub source: LogSource,
+}
+
+/// What the text of a stored log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LogSource {
+    /// The run's own log.
+    #[default]
+    Run,
+    /// Put together from the logs of the steps: while the build runs for tenants without the raw Jenkins proxy, and at
+    /// the end where the whole log could not be had.
+    Steps,
 }
 
 /// A run before the latest.

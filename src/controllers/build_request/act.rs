@@ -12,7 +12,7 @@ use super::{
         begin::Preflight,
         ours::{TOKEN_ANNOTATION, is_ours},
     },
-    logs::LogReaders,
+    logs::{LogReaders, Route},
     observe::{Observer, reference},
 };
 use crate::{
@@ -142,11 +142,14 @@ impl Actor<'_> {
     async fn pull_log(&self, project: &ProjectScope, run: &CurrentRun, last: bool) -> ActOutcome {
         let ctx = self.observer.ctx;
         let object = self.observer.object;
-        match self
-            .logs
-            .pull(&ctx.client, project, object, run, last, ctx.tunables.log_interval)
-            .await
-        {
+        let route = Route {
+            client: &ctx.client,
+            project,
+            object,
+            run,
+            secrets: self.observer.secrets,
+        };
+        match self.logs.pull(&route, last, ctx.tunables.log_interval).await {
             Ok(Some(pulled)) => ActOutcome::Log {
                 log: pulled.log,
                 tail: Some(pulled.tail).filter(|t| !t.is_empty()),

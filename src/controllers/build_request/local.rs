@@ -1,6 +1,8 @@
 //! OBSERVE, the part in our own cluster: parameters from Secrets and ConfigMaps, and the other BuildRequests. Reads only,
 //! each within a bound.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -35,6 +37,29 @@ pub async fn parameters(client: &Client, object: &BuildRequest) -> Result<Vec<Pa
             }
         };
         values.push(Parameter { name, value });
+    }
+    Ok(values)
+}
+
+/// The current values of those parameters in `names` that come from Secrets, as far as these are there.
+pub async fn secret_values(
+    client: &Client,
+    object: &BuildRequest,
+    names: &[String],
+) -> Result<BTreeMap<String, String>, Trouble> {
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let mut values = BTreeMap::new();
+    for parameter in object.spec.parameters.iter().filter(|p| names.contains(&p.name)) {
+        let source = parameter.value_from.as_ref();
+        let Some(from) = source.and_then(|from| from.secret_key_ref.as_ref()) else {
+            continue;
+        };
+        let found = get_opt(&api, &from.name, &format!("Secret {:?}", from.name)).await?;
+        let value = found
+            .and_then(|secret| secret.data?.remove(&from.key))
+            .and_then(|bytes| String::from_utf8(bytes.0).ok());
+        values.extend(value.map(|value| (parameter.name.clone(), value)));
     }
     Ok(values)
 }

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod inputs;
 pub mod local;
 pub mod logs;
+pub mod masking;
 pub mod observe;
 pub mod outcome;
 pub mod parameters;
@@ -33,6 +34,7 @@ use self::{
     cleanup::Cleanup,
     decide::{Act, Decision, Situation, Step, Wake, after, begin, collect, find, follow, hold, next_step},
     logs::LogReaders,
+    masking::SecretValues,
     observe::Observer,
     turns::Turns,
 };
@@ -60,6 +62,7 @@ pub struct BuildRequests {
     bell: Bell,
     turns: Turns,
     logs: LogReaders,
+    secrets: SecretValues,
     /// Set when the turns of a former life were read from the statuses.
     loaded: OnceCell<()>,
 }
@@ -74,6 +77,7 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
         bell,
         turns: Turns::default(),
         logs: LogReaders::default(),
+        secrets: SecretValues::default(),
         loaded: OnceCell::new(),
     })
     .wakes_on::<TenantConnection>()
@@ -132,6 +136,7 @@ impl Reconciler for BuildRequests {
 
     fn gone(&self, key: &ObjectKey) {
         self.logs.forget(key);
+        self.secrets.forget(key);
         self.ctx.metrics.build_gone(key);
         self.ring(self.turns.forget(key));
     }
@@ -180,6 +185,7 @@ impl BuildRequests {
         let observer = Observer {
             ctx,
             turns: &self.turns,
+            secrets: &self.secrets,
             scope: &self.scope,
             object,
         };
@@ -389,6 +395,7 @@ impl BuildRequests {
         let observer = Observer {
             ctx: &self.ctx,
             turns: &self.turns,
+            secrets: &self.secrets,
             scope: &self.scope,
             object,
         };

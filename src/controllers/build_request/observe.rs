@@ -15,7 +15,9 @@ use super::{
         follow::{Asked, Followed},
         ours,
     },
-    inputs, local, parameters,
+    inputs, local,
+    masking::{self, SecretValues},
+    parameters,
     turns::{Place, Turns},
 };
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
     controllers::{Connected, Context, projects},
     gateway::{
         EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
-        ProjectName, ProjectScope, Run, RunProgress, declared_parameters,
+        ProjectName, ProjectScope, Run, RunProgress, Stage, declared_parameters,
     },
     runtime::{ObjectKey, WatchScope},
     trouble::Trouble,
@@ -41,6 +43,8 @@ pub struct Observer<'a> {
     pub ctx: &'a Context,
     /// Whose turn it is.
     pub turns: &'a Turns,
+    /// What must not show.
+    pub secrets: &'a SecretValues,
     /// Where other BuildRequests are looked for.
     pub scope: &'a WatchScope,
     /// The object.
@@ -125,6 +129,8 @@ impl Observer<'_> {
             parameters::check(&pipeline.name, declared, &values)?;
         }
         let undeclared = declared.is_none();
+        let secret_parameters = masking::secret_names(spec);
+        let unmaskable = masking::unmaskable(&secret_parameters, &values);
         let branch = branch.map(|b| (b.git.clone(), b.encoded.clone()));
         let rung = rung(&project_scope, Timestamp::now());
         let place = Place {
@@ -143,6 +149,8 @@ impl Observer<'_> {
             branch,
             parameters: values,
             undeclared,
+            unmaskable,
+            secret_parameters,
             rung,
             user,
             turn,
@@ -196,6 +204,14 @@ impl Observer<'_> {
             }
             _ => {}
         }
+        if let Some(seen) = &followed.run {
+            if let Ok(masks) = self.secrets.of_seen(self.object, run, seen) {
+                masking::conceal(&masks, &mut followed);
+            } else {
+                // Following goes on; what cannot be masked is not shown.
+                (followed.stages, followed.trigger_failure) = (None, None);
+            }
+        }
         Ok(followed)
     }
 
@@ -219,13 +235,25 @@ impl Observer<'_> {
             // The stages are nice to have: the end of the run does not hang on them.
             if let Ok(connected) = self.connected().await {
                 let project = Self::project(&connected, run)?;
-                collected.stages = project.stages(name).await.unwrap_or_default();
+                collected.stages = self.stages(&project, run, name).await;
             }
         }
         if self.object.spec.artifacts.is_some() {
             collected.fetch = artifacts::look(&self.ctx.client, self.object, run).await?;
         }
         Ok(collected)
+    }
+
+    /// The stages of a run as far as they may show; None where they cannot be had.
+    async fn stages(&self, project: &ProjectScope, run: &CurrentRun, name: &str) -> Option<Vec<Stage>> {
+        let mut stages = project.stages(name).await.ok()??;
+        let masks = self
+            .secrets
+            .of(&self.ctx.client, project, self.object, run)
+            .await
+            .ok()?;
+        masking::conceal_stages(&masks, &mut stages);
+        Some(stages)
     }
 
     /// Unclaimed runs that could be the one that was sent.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::api::{
     RECONCILE_REQUESTED_AT,
-    build_request::{BuildPhase, BuildRequest, BuildRequestStatus, Outcome, RunState},
+    build_request::{BuildPhase, BuildRequest, BuildRequestStatus, LogSource, LogStatus, Outcome, RunState},
     conditions::{self, ConditionType, Fact, Reason, find},
 };
 
@@ -106,23 +106,31 @@ fn settled_outcome(status: &BuildRequestStatus) -> Option<Outcome> {
 fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
     use ConditionType::LogsArchived;
     let run = status.run.as_ref().filter(|run| run.state == RunState::Ended)?;
+    let put_together = |log: &LogStatus| match log.source {
+        LogSource::Run => "",
+        LogSource::Steps => {
+            "; they are put together from the logs of the steps, because the whole log could not be read"
+        }
+    };
     match &status.log {
         Some(log) if log.complete && log.truncated => Some(Fact::yes(
             LogsArchived,
             Reason::LogTruncated,
             format!(
-                "head and tail of {} bytes are in ConfigMap {}: raise spec.logs.maxBytes for more",
+                "head and tail of {} bytes are in ConfigMap {}: raise spec.logs.maxBytes for more{}",
                 log.bytes,
-                log.config_maps.join(", ")
+                log.config_maps.join(", "),
+                put_together(log)
             ),
         )),
         Some(log) if log.complete => Some(Fact::yes(
             LogsArchived,
             Reason::LogStored,
             format!(
-                "{} bytes are in ConfigMap {}",
+                "{} bytes are in ConfigMap {}{}",
                 log.bytes,
-                log.config_maps.join(", ")
+                log.config_maps.join(", "),
+                put_together(log)
             ),
         )),
         _ if run.id.is_none() => Some(Fact::no(

@@ -8,6 +8,7 @@ use crate::{
     sinks::{
         LogAssembly,
         fake_api::{FakeApi, NAMESPACE},
+        log::Masks,
     },
 };
 
@@ -21,7 +22,7 @@ fn owner(uid: &str) -> BuildRequest {
 }
 
 fn image(text: &str) -> LogImage {
-    let mut log = LogAssembly::new(8 * 1024 * 1024);
+    let mut log = LogAssembly::new(8 * 1024 * 1024, Masks::default());
     log.push(text.as_bytes());
     log.finish();
     log.image()

@@ -1,10 +1,13 @@
 //! A run's log, put together from pieces: how much there was, its digest, and as much of it as may be kept.
 //!
-//! [`LogAssembly`] is pure: bytes in, text out. Memory is bounded by the limit whatever the log's length: the first part is kept as it
-//! comes, the last part in a ring. After a restart the whole log is read again from its start into a new [`LogAssembly`]
-//! and the result is the same. [`store_log`] writes what it made into ConfigMaps.
+//! [`LogAssembly`] is pure: bytes in, text out. On the way line ends become LF and secret values become `****`
+//! ([`Masks`]), so that digest, size, head, tail and last lines are of the text as it is stored. Memory is bounded by the
+//! limit whatever the log's length: the first part is kept as it comes, the last part in a ring. After a restart the whole
+//! log is read again from its start into a new [`LogAssembly`] and the result is the same. [`store_log`] writes what it
+//! made into ConfigMaps.
 
 mod config_maps;
+mod mask;
 mod tail;
 mod text;
 
@@ -13,6 +16,7 @@ use std::{collections::VecDeque, fmt};
 use sha2::{Digest, Sha256};
 
 pub use config_maps::{LOG_KEY, PART, StoredLog, store_log};
+pub use mask::{MASK, MIN_MASKED, Masker, Masks, is_too_short};
 pub use tail::{MAX_LINE, MAX_LINES, plain};
 pub use text::Normaliser;
 
@@ -27,6 +31,7 @@ const MARK_ROOM: usize = 160;
 #[derive(Clone)]
 pub struct LogAssembly {
     normaliser: Normaliser,
+    masker: Masker,
     kept: Kept,
 }
 
@@ -70,13 +75,14 @@ impl LogImage {
 }
 
 impl LogAssembly {
-    /// An empty log of which at most `max_bytes` are to be stored.
-    pub fn new(max_bytes: usize) -> Self {
+    /// An empty log of which at most `max_bytes` are to be stored, and of whose text nothing that `masks` hide.
+    pub fn new(max_bytes: usize, masks: Masks) -> Self {
         let limit = max_bytes.max(MIN_LIMIT);
         // The end of a log tells more than its beginning.
         let head_room = limit / 4;
         Self {
             normaliser: Normaliser::default(),
+            masker: Masker::new(masks),
             kept: Kept {
                 limit,
                 head_room,
@@ -92,17 +98,36 @@ impl LogAssembly {
 
     /// Takes the next bytes, as they come: line ends may be CR LF, a character may be cut in two.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.normaliser.push(bytes, |text| self.kept.take(text));
+        let Self {
+            normaliser,
+            masker,
+            kept,
+        } = self;
+        normaliser.push(bytes, |text| {
+            masker.push(text.as_bytes(), &mut |piece| kept.take(piece));
+        });
     }
 
     /// Says that nothing more comes.
     pub fn finish(&mut self) {
-        self.normaliser.finish(|text| self.kept.take(text));
+        let Self {
+            normaliser,
+            masker,
+            kept,
+        } = self;
+        normaliser.finish(|text| masker.push(text.as_bytes(), &mut |piece| kept.take(piece)));
+        masker.finish(&mut |piece| kept.take(piece));
     }
 
     /// Bytes of the text so far.
     pub fn bytes(&self) -> u64 {
         self.kept.bytes
+    }
+
+    /// Whether the text so far ends with a line end.
+    pub fn ends_line(&self) -> bool {
+        let kept = &self.kept;
+        kept.ring.back().or(kept.head.last()) == Some(&b'\n')
     }
 
     /// What to store of the text so far.
@@ -128,8 +153,7 @@ impl fmt::Debug for LogAssembly {
 }
 
 impl Kept {
-    fn take(&mut self, text: &str) {
-        let text = text.as_bytes();
+    fn take(&mut self, text: &[u8]) {
         self.digest.update(text);
         self.bytes += text.len() as u64;
         self.lines += line_ends(text);

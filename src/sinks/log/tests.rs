@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn assembled(limit: usize, pieces: &[&[u8]]) -> LogAssembly {
-    let mut log = LogAssembly::new(limit);
+    let mut log = LogAssembly::new(limit, Masks::default());
     for piece in pieces {
         log.push(piece);
     }
@@ -85,7 +85,7 @@ fn the_last_lines_are_there_even_if_the_limit_is_small() {
 
 #[test]
 fn memory_stays_within_the_limit_whatever_comes() {
-    let mut log = LogAssembly::new(256 * 1024);
+    let mut log = LogAssembly::new(256 * 1024, Masks::default());
     let piece = numbered(1000);
     for _ in 0..1000 {
         log.push(piece.as_bytes());
@@ -105,7 +105,7 @@ fn memory_stays_within_the_limit_whatever_comes() {
 
 #[test]
 fn growing_logs_give_the_image_of_what_came_so_far() {
-    let mut log = LogAssembly::new(4096);
+    let mut log = LogAssembly::new(4096, Masks::default());
     log.push(b"compiling\r");
     assert_eq!(log.image().text, "compiling");
     log.push(b"\ndone\n");

@@ -8,6 +8,7 @@ use crate::{
     },
     controllers::build_request::inputs,
     gateway::{EncodedBranch, GitBranch, Parameter, Pipeline, ProjectName},
+    sinks::log::MIN_MASKED,
     trouble::Trouble,
 };
 
@@ -26,6 +27,10 @@ pub struct Preflight {
     pub parameters: Vec<Parameter>,
     /// The pipeline declares no parameters yet, so that its first run may ignore ours (contract §8.30).
     pub undeclared: bool,
+    /// The names of the parameters whose values came from Secrets.
+    pub secret_parameters: Vec<String>,
+    /// Those whose values are too short to be kept out of the log.
+    pub unmaskable: Vec<String>,
     /// The rung to take.
     pub rung: TriggerRung,
     /// The user in whose name the run is started.
@@ -135,6 +140,17 @@ fn send(situation: &Situation<'_>, attempt: u32, ready: &Preflight) -> Decision 
             ),
         );
     }
+    if !ready.unmaskable.is_empty() {
+        decision = decision.note(
+            true,
+            Reason::SecretTooShort,
+            format!(
+                "parameter {}: the value in the Secret is shorter than {MIN_MASKED} characters, so that it is not masked in \
+                 the log where the pipeline prints it",
+                ready.unmaskable.join(", ")
+            ),
+        );
+    }
     decision
 }
 
@@ -185,6 +201,7 @@ fn intended(
         completion_time: None,
         duration: None,
         ended_at: None,
+        secret_parameters: ready.secret_parameters.clone(),
     }
 }
 
@@ -238,6 +255,8 @@ mod tests {
                 value: "1".into(),
             }],
             undeclared: false,
+            secret_parameters: vec![],
+            unmaskable: vec![],
             rung,
             user: "robo".into(),
             turn,
@@ -331,6 +350,19 @@ mod tests {
             object.status.as_mut().unwrap().run.as_mut().unwrap().state = RunState::Ended;
         }
         assert_eq!(object.status.unwrap().history.len(), HISTORY);
+    }
+
+    #[test]
+    fn secret_parameters_are_written_down_by_name_and_short_ones_warned_of() {
+        let mut ready = preflight(TriggerRung::Post, Turn::Ours);
+        ready.secret_parameters = vec!["TOKEN".into(), "PIN".into()];
+        let decision = decide(&situation(&object()), 1, &Ok(ready.clone()));
+        assert_eq!(decision.status.run.unwrap().secret_parameters, ["TOKEN", "PIN"]);
+        assert!(decision.notes.is_empty());
+        ready.unmaskable = vec!["PIN".into()];
+        let decision = decide(&situation(&object()), 1, &Ok(ready));
+        assert_eq!(decision.notes[0].reason, Reason::SecretTooShort);
+        assert!(decision.notes[0].warning && decision.notes[0].message.contains("parameter PIN:"));
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub fn run_in(object: &BuildRequest, state: RunState) -> CurrentRun {
         completion_time: None,
         duration: None,
         ended_at: None,
+        secret_parameters: vec![],
     }
 }
 
