@@ -204,7 +204,7 @@ fn v1alpha2(method: &str, parts: &[&str], last: &str) -> Option<&'static [&'stat
     };
     Some(match (method, runs.len(), last) {
         ("GET", 1, _) | ("POST", 2, "stop") => &["build"],
-        ("GET", 2, "log") | ("GET", 6, "log") => &["bytes"],
+        ("GET", 2 | 6, "log") => &["bytes"],
         ("GET", 2, "nodes") => &["stages"],
         ("GET", 4, "steps") => &["steps"],
         ("GET", 2, "artifacts") => &["artifacts"],
