@@ -3,6 +3,7 @@
 use super::build::{Build, View};
 use super::plan::Plan;
 use super::{JobId, State};
+use crate::clock::Millis;
 use crate::world::LogScript;
 
 const NOTE_START: &[u8] = b"\x1b[8mha:";
@@ -65,9 +66,7 @@ fn body(job: &JobId, build: &Build) -> Vec<u8> {
         }
         LogScript::Stages(stages) => {
             for (stage, lines) in plan.stages.iter().zip(stages) {
-                text.extend_from_slice(format!("[Pipeline] {{ ({})\n", stage.name).as_bytes());
-                text.extend_from_slice(stage_text(lines).as_bytes());
-                text.extend_from_slice(b"[Pipeline] }\n");
+                text.extend_from_slice(stage_part(&stage.name, lines).as_bytes());
                 if plan.ends_at_failure
                     && super::plan::is_fatal(&plan.result)
                     && plan.stages[plan.bad_stage].name == stage.name
@@ -78,6 +77,27 @@ fn body(job: &JobId, build: &Build) -> Vec<u8> {
         }
     }
     text
+}
+
+fn stage_part(name: &str, lines: &[String]) -> String {
+    format!("[Pipeline] {{ ({name})\n{}[Pipeline] }}\n", stage_text(lines))
+}
+
+/// How many bytes of a log that is written stage by stage are there: what a stage has printed is there when it ends.
+fn written(job: &JobId, build: &Build, stages: &[Vec<String>], active: Millis) -> usize {
+    let plan = &build.plan;
+    let mut length = head(job, build, plan).len();
+    for (i, (stage, lines)) in plan.stages.iter().zip(stages).enumerate() {
+        let (from, to) = (plan.offset(i, plan.total), plan.offset(i + 1, plan.total));
+        let part = stage_part(&stage.name, lines).len();
+        if active < to {
+            let part = i64::try_from(part).unwrap_or(i64::MAX);
+            let share = part.saturating_mul((active - from).max(0)) / (to - from).max(1);
+            return length + usize::try_from(share).unwrap_or_default();
+        }
+        length += part;
+    }
+    length
 }
 
 fn stage_text(lines: &[String]) -> String {
@@ -99,7 +119,8 @@ pub(crate) fn stored(job: &JobId, build: &Build, view: &View) -> Vec<u8> {
         usize::try_from(length.saturating_mul(view.active.min(total)) / total).unwrap_or_default()
     };
     let mut seen = share(body.len()).min(body.len());
-    if matches!(build.plan.log, LogScript::Stages(_)) {
+    if let LogScript::Stages(stages) = &build.plan.log {
+        seen = written(job, build, stages, view.active).min(body.len());
         // People read this one: only whole lines.
         seen = body[..seen]
             .iter()
