@@ -30,23 +30,22 @@ func startChild(dir, name string, args []string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
+	return launch(dir, name, &exec.Cmd{Path: path, Args: argv, SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})
+}
+
+// launch runs a command with its output in a file of the directory.
+func launch(dir, name string, cmd *exec.Cmd) (*child, error) {
 	logPath := filepath.Join(dir, name+".log")
 	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer logFile.Close()
-	cmd := &exec.Cmd{
-		Path:   path,
-		Args:   argv,
-		Dir:    dir,
-		Stdout: logFile,
-		Stderr: logFile,
-		// Nothing of the caller's environment: ETCD_* variables are flags, KUBECONFIG is the user's own.
-		Env: []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + os.Getenv("PATH")},
-		// Own group: Ctrl-C in a terminal reaches `up` alone, which then stops its children in order.
-		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
-	}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, logFile, logFile
+	// Nothing of the caller's environment: ETCD_* variables are flags, KUBECONFIG is the user's own.
+	cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + os.Getenv("PATH")}
+	// Own group: Ctrl-C in a terminal reaches `up` alone, which then stops its children in order.
+	cmd.SysProcAttr.Setpgid = true
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

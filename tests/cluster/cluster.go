@@ -26,9 +26,11 @@ type clusterOptions struct {
 	apiserverFlags         []string
 	controllerManagerFlags []string
 	startTimeout           time.Duration
+	node                   bool
+	keep                   bool
 }
 
-// cluster is etcd, the API server and the controller manager of one throw-away Kubernetes.
+// cluster is etcd, the API server and the controller manager of one throw-away Kubernetes, perhaps with a node.
 type cluster struct {
 	options   clusterOptions
 	server    string
@@ -40,6 +42,8 @@ type cluster struct {
 	etcd      *child
 	apiserver *child
 	manager   *child
+	// node is nil unless it was asked for.
+	node *node
 }
 
 const (
@@ -56,6 +60,9 @@ rules:
 // newCluster writes the keys and configuration of a cluster into its directory and reserves its ports.
 func newCluster(options clusterOptions) (*cluster, error) {
 	c := &cluster{options: options}
+	if options.node {
+		c.node = &node{layout: nodeLayout{dir: c.path("node")}, cgroup: newCgroupName()}
+	}
 	var err error
 	if c.etcdPort, err = reservePort(); err != nil {
 		return nil, err
@@ -113,7 +120,13 @@ func (c *cluster) writeFiles() error {
 		Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true},
 		Timeout:   10 * time.Second,
 	}
+	// With it the API server asks kubelets for logs.
+	kubeletClient, err := c.ca.client("kube-apiserver-kubelet-client", "system:masters")
+	if err != nil {
+		return err
+	}
 	return errors.Join(
+		kubeletClient.write(c.path("kubelet-client")),
 		c.ca.write(c.path("ca")),
 		serving.write(c.path("apiserver")),
 		os.WriteFile(c.path("service-accounts.key"), tokens, 0o600),
@@ -149,6 +162,11 @@ func (c *cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.node != nil {
+		if err := c.node.start(ctx, c); err != nil {
+			return err
+		}
+	}
 	return os.WriteFile(c.options.kubeconfig, c.ca.kubeconfig(c.server, c.admin), 0o600)
 }
 
@@ -165,6 +183,9 @@ func (c *cluster) stopAPIServer(ctx context.Context) { c.apiserver.stop(ctx, api
 // stop ends everything at once. The data is thrown away and the audit log is written in step with the
 // requests, so there is nothing to wait for.
 func (c *cluster) stop() {
+	if c.node != nil {
+		c.node.stop()
+	}
 	for _, child := range []*child{c.manager, c.apiserver, c.etcd} {
 		if child != nil {
 			child.kill()
@@ -175,42 +196,54 @@ func (c *cluster) stop() {
 
 // waitOK polls the API server until path answers 200, or a component that it takes has ended.
 func (c *cluster) waitOK(ctx context.Context, path string, needed *child) error {
-	last := errors.New("not asked yet")
+	ask := func() error {
+		_, err := c.fetch(ctx, path)
+		return err
+	}
+	return c.wait(ctx, "GET "+path, ask, needed)
+}
+
+// wait polls until ask has no error, or a component that it takes has ended.
+func (c *cluster) wait(ctx context.Context, what string, ask func() error, needed ...*child) error {
 	for {
-		if last = c.get(ctx, path); last == nil {
+		last := ask()
+		if last == nil {
 			return nil
+		}
+		for _, child := range append(needed, c.etcd) {
+			select {
+			case <-child.exited:
+				return child.death()
+			default:
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("GET %s: %w; last answer: %w; the end of the log of %s:\n%s",
-				path, context.Cause(ctx), last, needed.name, tail(needed.log, 4096))
-		case <-c.etcd.exited:
-			return c.etcd.death()
-		case <-needed.exited:
-			return needed.death()
+			return fmt.Errorf("%s: %w; last answer: %w; the end of the log of %s:\n%s",
+				what, context.Cause(ctx), last, needed[0].name, tail(needed[0].log, 4096))
 		case <-time.After(pollInterval):
 		}
 	}
 }
 
-func (c *cluster) get(ctx context.Context, path string) error {
+func (c *cluster) fetch(ctx context.Context, path string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 2048))
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", response.Status, body)
+		return nil, fmt.Errorf("%s: %s", response.Status, body)
 	}
-	return nil
+	return body, nil
 }
 
 func (c *cluster) etcdURL() string { return "http://127.0.0.1:" + strconv.Itoa(c.etcdPort.number) }
@@ -240,6 +273,9 @@ func (c *cluster) apiserverArgs() []string {
 		"--tls-cert-file=" + c.path("apiserver.crt"),
 		"--tls-private-key-file=" + c.path("apiserver.key"),
 		"--client-ca-file=" + c.path("ca.crt"),
+		"--kubelet-certificate-authority=" + c.path("ca.crt"),
+		"--kubelet-client-certificate=" + c.path("kubelet-client.crt"),
+		"--kubelet-client-key=" + c.path("kubelet-client.key"),
 		"--authorization-mode=Node,RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.path("service-accounts.key"),
@@ -274,6 +310,10 @@ func (c *cluster) managerArgs() []string {
 		"--cluster-signing-key-file=" + c.path("ca.key"),
 		"--kube-api-qps=200",
 		"--kube-api-burst=400",
+	}
+	if c.node != nil {
+		// Claims and a new node are looked at every 15 and 5 seconds otherwise: nobody wants to wait for that.
+		args = append(args, "--pvclaimbinder-sync-period=1s", "--node-monitor-period=1s")
 	}
 	return append(args, c.options.controllerManagerFlags...)
 }

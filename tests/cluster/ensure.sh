@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the path of a usable `testcluster`, building it first when there is none for this source and this Go.
-# Beside it lie links named kubectl, etcd, kube-apiserver and kube-controller-manager.
+# Beside it lie links named kubectl, etcd, kube-apiserver, … and the program `pause` of a node's pods.
 #
 #   TENANTRY_CACHE           where builds are kept (default: ~/.cache/tenantry)
 #   KUBEBUILDER_ASSETS       a directory with etcd, kube-apiserver, kubectl and perhaps kube-controller-manager:
@@ -12,7 +12,7 @@ say() { printf 'testcluster: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-components=(etcd kube-apiserver kube-controller-manager kubectl)
+components=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet)
 
 [ "$(uname -s)" = Linux ] || die "only Linux can run it (it relies on the kernel to end its processes); name a cluster in TENANTRY_TEST_KUBECONFIG instead"
 command -v go >/dev/null || die "needs Go (https://go.dev/dl) to build Kubernetes from its modules"
@@ -34,7 +34,7 @@ cd "$here"
 # Flags of the caller's own Go work (-mod=vendor, a workspace) have no business here.
 export GOFLAGS='' GOWORK=off CGO_ENABLED=0
 unset GOOS GOARCH
-sources=$(find . -maxdepth 1 -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
+sources=$(find . pause -maxdepth 1 -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 # shellcheck disable=SC2086 # file names of ours, without spaces
 hash=$({ cat $sources go.mod go.sum ensure.sh; go env GOVERSION GOARCH; } | sha256sum | cut -c1-16)
 cache=${TENANTRY_CACHE:-${HOME:?set HOME or TENANTRY_CACHE}/.cache/tenantry}/testcluster
@@ -66,6 +66,7 @@ if [ ! -x "$binary" ]; then
              /^[^ #:]+$/         { if (++done % 200 == 0) print "testcluster: " done " packages compiled"; next }
              { print }' >&2
     ) || die "the build failed: see above"
+    go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$out.new/pause" ./pause || die "the build of pause failed: see above"
     for name in "${components[@]}"; do ln -s testcluster "$out.new/$name"; done
     rm -rf "$out"
     mv "$out.new" "$out"

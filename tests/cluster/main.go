@@ -1,7 +1,8 @@
 // Command testcluster is a small Kubernetes in one binary: etcd, kube-apiserver,
-// kube-controller-manager and kubectl, each reached by its name, either as the first argument
-// (`testcluster kubectl get ns`) or as the name the binary is called by (a symlink `kubectl`).
-// `testcluster up` runs the first three together as one throw-away cluster on loopback.
+// kube-controller-manager, kube-scheduler, kubelet and kubectl, each reached by its name, either as the first
+// argument (`testcluster kubectl get ns`) or as the name the binary is called by (a symlink `kubectl`).
+// `testcluster up` runs the first three together as one throw-away cluster on loopback; with --node also the next
+// two and containerd, so that pods run.
 package main
 
 import (
@@ -33,6 +34,10 @@ func main() {
 	switch os.Args[1] {
 	case "up":
 		os.Exit(upMain(os.Args[2:]))
+	case "node":
+		os.Exit(nodeMain(os.Args[2:]))
+	case "node-init":
+		os.Exit(nodeInitMain(os.Args[2:]))
 	case "tied":
 		os.Exit(tiedMain(os.Args[2:]))
 	}
@@ -43,7 +48,7 @@ func main() {
 }
 
 // names are the programs this binary can be.
-var names = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
+var names = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet"}
 
 // run becomes a component: the one in KUBEBUILDER_ASSETS when it is there, else the one compiled in.
 // It does not return.
@@ -127,6 +132,6 @@ func tie(parent string, argv []string) error {
 }
 
 func usage() {
-	fmt.Fprintf(os.Stderr, "usage: testcluster up [flags]\n       testcluster tied PARENT_PID PROGRAM [arguments]\n       testcluster {%s} [arguments]\n", strings.Join(names, "|"))
+	fmt.Fprintf(os.Stderr, "usage: testcluster up [flags]\n       testcluster node load --dir DIR IMAGE_ARCHIVE...\n       testcluster tied PARENT_PID PROGRAM [arguments]\n       testcluster {%s} [arguments]\n", strings.Join(names, "|"))
 	os.Exit(2)
 }

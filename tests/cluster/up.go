@@ -32,6 +32,8 @@ type report struct {
 	Server     string         `json:"server"`
 	Dir        string         `json:"dir"`
 	Pids       map[string]int `json:"pids"`
+	AuditLog   string         `json:"auditLog,omitempty"`
+	Node       *nodeReport    `json:"node,omitempty"`
 	// Did is the command that this line answers; absent in the first line.
 	Did string `json:"did,omitempty"`
 }
@@ -44,6 +46,9 @@ func upMain(args []string) int {
 			return 0
 		}
 		fmt.Fprintln(os.Stderr, "testcluster up:", err)
+		if errors.As(err, new(errIncapable)) {
+			return exitIncapable
+		}
 		return 1
 	}
 	return 0
@@ -51,18 +56,19 @@ func upMain(args []string) int {
 
 func up(args []string) error {
 	options := clusterOptions{}
-	var ignoreStdin, keep bool
+	var ignoreStdin bool
 	flags := flag.NewFlagSet("testcluster up", flag.ContinueOnError)
 	flags.StringVar(&options.dir, "dir", "", "directory of keys, data and logs: empty or not there yet (default: a temporary one)")
 	flags.StringVar(&options.kubeconfig, "kubeconfig", "", "file to write the administrator's kubeconfig to (default: DIR/kubeconfig)")
 	flags.StringVar(&options.admission, "admission", "", "admission plugins to enable besides the default ones, by comma")
-	flags.StringVar(&options.auditLog, "audit-log", "", "file for the API server's audit log")
+	flags.StringVar(&options.auditLog, "audit-log", "", "file for the API server's audit log (with --node: DIR/audit.log)")
 	flags.StringVar(&options.auditPolicy, "audit-policy", "", "audit policy (default: metadata of every request)")
 	flags.Var((*repeated)(&options.apiserverFlags), "apiserver-flag", "one more flag for kube-apiserver, such as --apiserver-flag=--v=4; may be repeated")
 	flags.Var((*repeated)(&options.controllerManagerFlags), "controller-manager-flag", "one more flag for kube-controller-manager; may be repeated")
 	flags.DurationVar(&options.startTimeout, "start-timeout", 2*time.Minute, "how long the cluster may take to be ready")
 	flags.BoolVar(&ignoreStdin, "ignore-stdin", false, "run until SIGTERM, whatever happens to stdin")
-	flags.BoolVar(&keep, "keep", false, "leave data and logs in the directory at the end")
+	flags.BoolVar(&options.node, "node", false, "run pods: also kube-scheduler, containerd and kubelet, as root; exit code 77 where that cannot be")
+	flags.BoolVar(&options.keep, "keep", false, "leave data and logs in the directory at the end")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -70,11 +76,16 @@ func up(args []string) error {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 
+	if options.node {
+		if err := nodeCapable(); err != nil {
+			return err
+		}
+	}
 	dir, clean, err := prepareDir(options.dir)
 	if err != nil {
 		return err
 	}
-	if !keep {
+	if !options.keep {
 		defer clean()
 	}
 	options.dir = dir
@@ -88,7 +99,10 @@ func up(args []string) error {
 	if options.kubeconfig == "" {
 		options.kubeconfig = filepath.Join(dir, "kubeconfig")
 	}
-	if !keep {
+	if options.node && options.auditLog == "" {
+		options.auditLog = filepath.Join(dir, "audit.log")
+	}
+	if !options.keep {
 		defer os.Remove(options.kubeconfig)
 	}
 
@@ -119,6 +133,10 @@ func up(args []string) error {
 // serve carries out commands until the context ends or a component dies.
 func (c *cluster) serve(ctx context.Context, commands <-chan string, hangup <-chan os.Signal) error {
 	wanted := true // whether the API server is meant to run
+	scheduler, first := &child{}, &child{}
+	if c.node != nil {
+		scheduler, first = c.node.scheduler, c.node.first
+	}
 	for {
 		apiserverExited := c.apiserver.exited
 		if !wanted {
@@ -134,6 +152,10 @@ func (c *cluster) serve(ctx context.Context, commands <-chan string, hangup <-ch
 			return c.apiserver.death()
 		case <-c.manager.exited:
 			return c.manager.death()
+		case <-scheduler.exited:
+			return scheduler.death()
+		case <-first.exited:
+			return first.death()
 		case <-hangup:
 			command = "restart apiserver"
 		case command = <-commands:
@@ -170,10 +192,11 @@ func (c *cluster) serve(ctx context.Context, commands <-chan string, hangup <-ch
 }
 
 func (c *cluster) report(did string) error {
-	return json.NewEncoder(os.Stdout).Encode(report{
+	r := report{
 		Kubeconfig: c.options.kubeconfig,
 		Server:     c.server,
 		Dir:        c.options.dir,
+		AuditLog:   c.options.auditLog,
 		Pids: map[string]int{
 			"up":                      os.Getpid(),
 			"etcd":                    c.etcd.pid(),
@@ -181,7 +204,13 @@ func (c *cluster) report(did string) error {
 			"kube-controller-manager": c.manager.pid(),
 		},
 		Did: did,
-	})
+	}
+	if c.node != nil {
+		r.Node = c.node.report()
+		r.Pids["kube-scheduler"] = c.node.scheduler.pid()
+		r.Pids["node"] = c.node.first.pid()
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
 // readCommands passes lines on and cancels when stdin closes: whoever started the cluster is gone.
