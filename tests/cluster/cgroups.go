@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -128,8 +126,10 @@ func (c cgroups) sweep() {
 		found, _ := filepath.Glob(filepath.Join(place, cgroupPrefix+"*"))
 		for _, group := range found {
 			name := filepath.Base(group)
-			members, _ := os.ReadFile(filepath.Join(c.marker(), name, "init", "cgroup.procs"))
-			if len(members) == 0 {
+			// The kernel refuses while the other node's first process is in it. Looking into cgroup.procs would not do:
+			// processes of other namespaces are not shown there.
+			err := unix.Rmdir(filepath.Join(c.marker(), name, "init"))
+			if err == nil || errors.Is(err, unix.ENOENT) {
 				_ = c.remove(name)
 			}
 		}
@@ -186,31 +186,4 @@ func removeCgroupOnce(group string) error {
 		}
 	}
 	return err
-}
-
-// mountPoint is one line of the table of mounts.
-type mountPoint struct {
-	point string
-	kind  string
-}
-
-func readMounts() ([]mountPoint, error) {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	var mounts []mountPoint
-	// Blanks in paths are written as octal numbers.
-	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		fields, rest := strings.Fields(before), strings.Fields(after)
-		if len(fields) < 5 || len(rest) < 1 {
-			continue
-		}
-		mounts = append(mounts, mountPoint{point: plain.Replace(fields[4]), kind: rest[0]})
-	}
-	return mounts, lines.Err()
 }

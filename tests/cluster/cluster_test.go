@@ -114,3 +114,36 @@ func TestTail(t *testing.T) {
 		t.Errorf("a line that was cut must not be shown: %q", got)
 	}
 }
+
+func TestImageNames(t *testing.T) {
+	for name, files := range map[string]map[string][]byte{
+		"docker": {"manifest.json": []byte(`[{"RepoTags": ["localhost/thing:1"]}]`)},
+		"oci":    {"index.json": []byte(`{"manifests": [{"annotations": {"org.opencontainers.image.ref.name": "localhost/thing:1"}}]}`)},
+	} {
+		if names, err := imageNames(archive(t, files)); err != nil || len(names) != 1 || names[0] != "localhost/thing:1" {
+			t.Errorf("%s: %q, %v", name, names, err)
+		}
+	}
+	for want, files := range map[string]map[string][]byte{
+		"no image in it has a name": {"manifest.json": []byte(`[{"RepoTags": null}]`)},
+		`called "1"`:                {"index.json": []byte(`{"manifests": [{"annotations": {"org.opencontainers.image.ref.name": "1"}}]}`)},
+		`called "thing:1"`:          {"manifest.json": []byte(`[{"RepoTags": ["thing:1"]}]`)},
+	} {
+		if names, err := imageNames(archive(t, files)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want a refusal with %q, got %q, %v", want, names, err)
+		}
+	}
+}
+
+func archive(t *testing.T, files map[string][]byte) string {
+	t.Helper()
+	packed, err := pack(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "image.tar")
+	if err := os.WriteFile(path, packed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -116,6 +116,9 @@ func (n *node) startFirst(c *cluster) error {
 		// Not bound to our life by a signal, as others are: it must live a little longer, to clear up.
 		SysProcAttr: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID},
 	})
+	if errors.Is(err, syscall.EPERM) {
+		return errIncapable{"it may not make namespaces, though it is root (a container without privileges?)"}
+	}
 	return err
 }
 

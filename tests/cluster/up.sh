@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # usage: up.sh [STATE_DIR [flag of `testcluster up`]...]
 # Starts a cluster that outlives this shell, or finds the one that runs, and prints the path of its kubeconfig.
+# With the flag --node it runs pods (exit code 77: this machine cannot).
 # STATE_DIR (default: ~/.cache/tenantry/cluster) gets kubeconfig, pid, up.json and up.log. down.sh stops it.
 # With TENANTRY_TEST_KUBECONFIG no cluster is started: its path is printed.
 set -euo pipefail
@@ -35,7 +36,10 @@ else
         if ! kill -0 "$child" 2>/dev/null; then
             echo "the cluster did not start:" >&2
             cat "$state/up.log" >&2
-            exit 1
+            code=0
+            wait "$child" || code=$?
+            # 77 with --node: this machine cannot run one.
+            exit "$((code == 0 ? 1 : code))"
         fi
         sleep 0.1
     done
