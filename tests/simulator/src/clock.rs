@@ -18,6 +18,12 @@ pub(crate) fn now() -> Millis {
 pub(crate) struct Scale(pub(crate) f64);
 
 impl Scale {
+    /// Nominal seconds as they really take.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(crate) fn seconds(self, nominal: f64) -> Millis {
+        self.ms((nominal * 1_000.0) as Millis)
+    }
+
     /// A nominal length as it really takes; never zero for a length that is not zero.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     pub(crate) fn ms(self, nominal: Millis) -> Millis {

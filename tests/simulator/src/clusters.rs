@@ -99,11 +99,11 @@ pub(crate) fn through(reply: Reply, cluster: usize, state: &State, segments: &[&
 }
 
 /// The hop from ks-apiserver to ks-devops: `Some` if it fails.
-pub(crate) fn devops_hop(call: &mut Call<'_>, version: &str) -> Option<Reply> {
+pub(crate) fn devops_hop(call: &mut Call<'_>, group: &str, version: &str) -> Option<Reply> {
     let index = call.cluster;
     let cluster = call.cluster();
     if cluster.extension_unavailable {
-        let message = format!("apiService {version}.devops.kubesphere.io is not available");
+        let message = format!("apiService {version}.{group} is not available");
         return Some(Reply::err_status(503, "ServiceUnavailable", &message));
     }
     let port = if index == 0 { 1 } else { 19_091 };

@@ -63,6 +63,8 @@ pub struct Timings {
     pub controller_latency: i64,
     /// From the run id to the first look at the build.
     pub first_poll: i64,
+    /// Between the write of the run id and of the first status.
+    pub start_gap: i64,
     /// Poll interval of a running run (contract §6.2 step 8).
     pub poll: i64,
     /// Retry while Jenkins says 404 for a started run.
@@ -90,6 +92,7 @@ impl Default for Timings {
         Self {
             controller_latency: 60,
             first_poll: 30,
+            start_gap: 2,
             poll: 3_000,
             lost_poll: 5_000,
             backoff_base: 5,

@@ -20,9 +20,9 @@ use crate::listener::Scissors;
 use crate::query::{Query, decode};
 use crate::rbac::RequestInfo;
 use crate::reply::{Chunk, Reply, ReplyBody};
-use crate::route::{Found, Own, V2, V3};
+use crate::route::{Found, Gitops, Own, V2, V3};
 use crate::server::Shared;
-use crate::{apis, oauth, tenant, v2, v3};
+use crate::{apis, gitops, oauth, tenant, v2, v3};
 
 /// A request as far as it can be read without any state.
 struct Envelope {
@@ -70,6 +70,10 @@ fn class(method: &str, segments: &[&str], query: &Query) -> &'static str {
             _ => None,
         },
         ["kapis", DEVOPS, "v1alpha2", rest @ ..] => match V2::find(method, rest) {
+            Found::Route(_, class, _) => found(class),
+            _ => None,
+        },
+        ["kapis", gitops::GROUP, "v1alpha1", rest @ ..] => match Gitops::find(method, rest) {
             Found::Route(_, class, _) => found(class),
             _ => None,
         },
@@ -310,16 +314,17 @@ fn dispatch(
 
 fn route(call: &mut Call<'_>, segments: &[&str], basic: bool) -> Reply {
     match segments {
-        ["kapis", DEVOPS, version, rest @ ..] => {
-            if let Some(reply) = clusters::devops_hop(call, version) {
+        ["kapis", group @ (DEVOPS | gitops::GROUP), version, rest @ ..] => {
+            if let Some(reply) = clusters::devops_hop(call, group, version) {
                 return reply;
             }
             if basic {
                 return Reply::unauthorized("Unauthorized: %!s(<nil>)");
             }
-            match *version {
-                "v1alpha3" => found(V3::find(call.method, rest), call, v3::handle),
-                "v1alpha2" => found(V2::find(call.method, rest), call, v2::handle),
+            match (*group, *version) {
+                (gitops::GROUP, "v1alpha1") => found(Gitops::find(call.method, rest), call, gitops::handle),
+                (DEVOPS, "v1alpha3") => found(V3::find(call.method, rest), call, v3::handle),
+                (DEVOPS, "v1alpha2") => found(V2::find(call.method, rest), call, v2::handle),
                 _ => Reply::restful(404, "404: Page Not Found"),
             }
         }

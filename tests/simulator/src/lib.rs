@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! request ─ server ─ gateway: faults → authentication → cluster → roles ─┬─ oauth, tenant, clusters
-//!                                                                        ├─ v3, v2      (ks-devops)
+//!                                                                        ├─ v3, v2, gitops (ks-devops)
 //!                                                                        └─ apis        (kube-apiserver)
 //!                             store (objects) ◀── controller ──▶ jenkins (builds)
 //! ```
@@ -22,6 +22,7 @@ mod control;
 mod controller;
 mod faults;
 mod gateway;
+mod gitops;
 mod jenkins;
 mod ledger;
 mod listener;
@@ -41,6 +42,7 @@ pub mod world;
 pub use config::{AuthConfig, Config, Quirks, Timings};
 pub use control::{BuildSummary, Control, ControlError};
 pub use faults::{Cut, Fault, FaultAction};
+pub use gitops::controller::ArgoSetup;
 pub use jenkins::{JenkinsFault, JenkinsOutage};
 pub use ledger::{ActionRecord, BuildRecord, Ledger, LedgerSnapshot, LoginRecord, RequestRecord};
 pub use rbac::{Role, Rule};

@@ -54,6 +54,18 @@ impl Query {
         self.0.iter().map(|(k, _)| k.as_str())
     }
 
+    /// As ks-devops passes it on to Jenkins.
+    pub(crate) fn joined(&self) -> String {
+        let pairs: Vec<String> = self.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        pairs.join("&")
+    }
+
+    /// The part of a Jenkins list that is asked for with `start` and `limit`: 100 entries unless told (contract §5.5).
+    pub(crate) fn window<T>(&self, items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+        let start = self.number("start").unwrap_or_default();
+        items.skip(start).take(self.number("limit").unwrap_or(100))
+    }
+
     pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.0
     }

@@ -79,6 +79,17 @@ fn indented(value: &Value, indent: &[u8]) -> Vec<u8> {
     text
 }
 
+/// The value, or the reply that says why there is none.
+macro_rules! tri {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(reply) => return reply,
+        }
+    };
+}
+pub(crate) use tri;
+
 impl Reply {
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let mut reply = Self {

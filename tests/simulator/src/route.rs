@@ -137,6 +137,20 @@ routes! {
 }
 
 routes! {
+    /// `/kapis/gitops.kubesphere.io/v1alpha1`
+    Gitops {
+        List GET "namespaces/{}/applications" "gitops.applications.list",
+        Create POST "namespaces/{}/applications" "gitops.applications.create",
+        Get GET "namespaces/{}/applications/{}" "gitops.application.get",
+        Update PUT "namespaces/{}/applications/{}" "gitops.application.update",
+        Delete DELETE "namespaces/{}/applications/{}" "gitops.application.delete",
+        Sync POST "namespaces/{}/applications/{}/sync" "gitops.application.sync",
+        Summary GET "namespaces/{}/application-summary" "gitops.summary",
+        Clusters GET "clusters" "gitops.clusters",
+    }
+}
+
+routes! {
     /// Everything else that ks-apiserver answers itself.
     Own {
         Token POST "oauth/token" "oauth.token",
@@ -189,7 +203,11 @@ mod tests {
     #[test]
     fn the_readme_names_every_class() {
         let readme = include_str!("../README.md");
-        for class in V3::classes().chain(V2::classes()).chain(Own::classes()) {
+        for class in V3::classes()
+            .chain(V2::classes())
+            .chain(Gitops::classes())
+            .chain(Own::classes())
+        {
             assert!(
                 readme.contains(&format!("`{class}`")),
                 "README.md does not name {class}"

@@ -8,6 +8,7 @@ use crate::clock::{self, Millis, Scale};
 use crate::config::{AuthConfig, Config, Quirks, Timings};
 use crate::controller::Controller;
 use crate::faults::Faults;
+use crate::gitops::Gitops;
 use crate::jenkins::Jenkins;
 use crate::ledger::Ledger;
 use crate::oauth::Sessions;
@@ -59,6 +60,7 @@ pub(crate) struct Cluster {
     pub(crate) store: Store,
     pub(crate) jenkins: Jenkins,
     pub(crate) controller: Controller,
+    pub(crate) gitops: Gitops,
     /// Roles by namespace and user.
     pub(crate) members: BTreeMap<String, BTreeMap<String, Role>>,
     /// How builds of a pipeline go, where that was said.
@@ -122,6 +124,7 @@ impl State {
             store: Store::default(),
             jenkins: Jenkins::new(self.context.scale),
             controller: Controller::default(),
+            gitops: Gitops::default(),
             members: BTreeMap::new(),
             scripts: BTreeMap::new(),
         });

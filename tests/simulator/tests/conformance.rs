@@ -6,6 +6,8 @@
 //! What a recording presupposes and no earlier one of its group made is made from what it shows: runs with their
 //! recorded names, builds with their numbers, pipelines. What was done behind the scenes is in `scenes.rs`.
 
+#[path = "conformance/argo.rs"]
+mod argo;
 #[path = "conformance/differences.rs"]
 mod differences;
 #[path = "conformance/ensure.rs"]
@@ -92,4 +94,24 @@ groups! {
     replays "34",
     member_besides "35",
     stale_cache "36",
+}
+
+/// The page that tells of this suite names its figures.
+#[test]
+fn the_page_tells_the_figures() {
+    if !recorded::is_own() {
+        return;
+    }
+    let all = recorded::exchanges().expect("the recordings can be read").len();
+    let differ = differences::read().len();
+    let wanted = format!(
+        "Of {all} recordings {} are answered alike, {differ} differ",
+        all - differ
+    );
+    let page = include_str!("../../../docs/conformance.md");
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        page.contains(&wanted),
+        "docs/conformance.md does not say: {wanted}"
+    );
 }

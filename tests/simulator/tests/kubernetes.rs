@@ -231,3 +231,49 @@ async fn lists_come_in_pages() {
     }
     assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
 }
+
+#[tokio::test]
+async fn an_apply_stops_at_what_others_own() {
+    let sim = recorded().await;
+    let api = runs(&sim, "").await;
+    let applied = |action: &str| {
+        let mut run = run("ssa");
+        run.data["spec"]["action"] = json!(action);
+        Patch::Apply(run)
+    };
+    let first = api
+        .patch("ssa", &PatchParams::apply("first"), &applied("Stop"))
+        .await
+        .unwrap();
+    let same = api
+        .patch("ssa", &PatchParams::apply("second"), &applied("Stop"))
+        .await;
+    assert!(same.is_ok(), "the same value is nobody's conflict");
+    let other = api
+        .patch("ssa", &PatchParams::apply("second"), &applied("Pause"))
+        .await;
+    let Err(kube::Error::Api(status)) = other else {
+        panic!("{other:?}")
+    };
+    assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
+    assert_eq!(
+        status.message,
+        "Apply failed with 1 conflict: conflict with \"first\": .spec.action"
+    );
+    let cause = &status.details.as_ref().unwrap().causes[0];
+    assert_eq!(
+        (cause.reason.as_str(), cause.field.as_str()),
+        ("FieldManagerConflict", ".spec.action")
+    );
+    let forced = api
+        .patch("ssa", &PatchParams::apply("second").force(), &applied("Pause"))
+        .await
+        .unwrap();
+    assert_eq!(forced.data["spec"]["action"], "Pause");
+    assert_eq!(forced.metadata.uid, first.metadata.uid);
+    // It is the second one's alone now: the first one is in its way no longer.
+    let back = api
+        .patch("ssa", &PatchParams::apply("second"), &applied("Resume"))
+        .await;
+    assert!(back.is_ok(), "{back:?}");
+}

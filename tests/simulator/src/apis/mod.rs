@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::call::Call;
 use crate::query::Query;
 use crate::reply::Reply;
-use crate::store::{KINDS, Kind, StoreError};
+use crate::store::{APPLICATIONS, KINDS, Kind, PIPELINES, StoreError};
 
 /// What a path asks for.
 struct Ask<'a> {
@@ -78,6 +78,7 @@ pub(crate) fn class(method: &str, segments: &[&str], query: &Query) -> &'static 
         "pipelines" => classes!("pipelines"),
         "devopsprojects" => classes!("devopsprojects"),
         "gitrepositories" => classes!("gitrepositories"),
+        "applications" => classes!("applications"),
         "namespaces" => classes!("namespaces"),
         "events" => classes!("events"),
         "configmaps" => classes!("configmaps"),
@@ -148,12 +149,17 @@ fn discovery(segments: &[&str]) -> Option<Reply> {
     let body = match segments {
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"]}),
         ["apis"] => {
-            let version = json!({"groupVersion": "devops.kubesphere.io/v1alpha3", "version": "v1alpha3"});
-            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [{
-                "name": "devops.kubesphere.io", "versions": [version], "preferredVersion": version,
-            }]})
+            let groups: Vec<_> = [&PIPELINES, &APPLICATIONS]
+                .into_iter()
+                .map(|kind| {
+                    let version = json!({"groupVersion": kind.api_version(), "version": kind.version});
+                    json!({"name": kind.group, "versions": [version], "preferredVersion": version})
+                })
+                .collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["apis", "devops.kubesphere.io", "v1alpha3"] => resources("devops.kubesphere.io", "v1alpha3"),
+        ["apis", "gitops.kubesphere.io", "v1alpha1"] => resources("gitops.kubesphere.io", "v1alpha1"),
         ["api", "v1"] => resources("", "v1"),
         _ => return None,
     };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::store::{Cause, Kind, PIPELINES, RUNS, StoreError, name};
+use crate::store::{APPLICATIONS, Cause, Kind, PIPELINES, RUNS, StoreError, name};
 
 /// Top-level fields of the specs the schemas know.
 fn known_fields(kind: &Kind) -> Option<&'static [&'static str]> {
@@ -10,6 +10,8 @@ fn known_fields(kind: &Kind) -> Option<&'static [&'static str]> {
         Some(&["pipelineRef", "pipelineSpec", "parameters", "scm", "action"])
     } else if *kind == PIPELINES {
         Some(&["type", "pipeline", "multi_branch_pipeline"])
+    } else if *kind == APPLICATIONS {
+        Some(&["kind", "argoApp", "fluxApp"])
     } else {
         None
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Ask, validate};
 use crate::call::Call;
 use crate::reply::Reply;
-use crate::store::{Kind, Part, SECRETS, StoreError, Writer, name, namespace, patch};
+use crate::store::{Kind, Part, SECRETS, StoreError, Writer, managed, name, namespace, patch};
 
 /// Field manager of requests that name none.
 const UNKNOWN: &str = "unknown";
@@ -28,7 +28,7 @@ fn options(call: &Call<'_>) -> Options {
     }
 }
 
-fn decode(call: &Call<'_>) -> Result<Value, StoreError> {
+fn decode(call: &Call<'_>, kind: &Kind) -> Result<Value, StoreError> {
     let yaml = call.header("content-type").contains("yaml");
     let text = String::from_utf8_lossy(call.body);
     let parsed: Option<Value> = if yaml {
@@ -38,8 +38,9 @@ fn decode(call: &Call<'_>) -> Result<Value, StoreError> {
     };
     let body = parsed.filter(Value::is_object).ok_or_else(|| {
         StoreError::bad_request(format!(
-            "the object provided is unrecognized (must be of type PipelineRun): couldn't get version/kind; json parse \
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse \
              error: {}",
+            kind.kind,
             crate::call::go_json_error(&text)
         ))
     })?;
@@ -124,7 +125,7 @@ fn with_warnings(mut reply: Reply, warnings: &[String]) -> Reply {
 
 pub(super) fn create(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, StoreError> {
     let options = options(call);
-    let mut object = decode(call)?;
+    let mut object = decode(call, ask.kind)?;
     fit(ask, &mut object, None)?;
     let warnings = prune(ask.kind, &mut object, &options)?;
     validate::check(ask.kind, &object)?;
@@ -146,12 +147,13 @@ fn writer<'a>(ask: &Ask<'_>, options: &'a Options, operation: &'static str) -> W
         operation,
         part,
         dry_run: options.dry_run,
+        applied: None,
     }
 }
 
 pub(super) fn update(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<Reply, StoreError> {
     let options = options(call);
-    let mut object = decode(call)?;
+    let mut object = decode(call, ask.kind)?;
     fit(ask, &mut object, Some(wanted))?;
     let warnings = prune(ask.kind, &mut object, &options)?;
     validate::check(ask.kind, &object)?;
@@ -217,7 +219,16 @@ fn apply(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<Reply, Stor
                 .into(),
         ));
     }
-    let mut applied = decode(call)?;
+    let force = call.query.flag("force");
+    let mut applied = decode(call, ask.kind)?;
+    if applied["metadata"]
+        .get("managedFields")
+        .is_some_and(|m| !m.is_null())
+    {
+        return Err(StoreError::bad_request(
+            "metadata.managedFields must be nil".into(),
+        ));
+    }
     fit(ask, &mut applied, Some(wanted))?;
     let warnings = prune(ask.kind, &mut applied, &options)?;
     let space = ask.namespace.unwrap_or_default().to_owned();
@@ -229,15 +240,20 @@ fn apply(call: &mut Call<'_>, ask: &Ask<'_>, wanted: &str) -> Result<Reply, Stor
     let (status, object) = match stored {
         None => {
             validate::check(ask.kind, &applied)?;
-            (
-                201,
-                store.create(ask.kind, applied.clone(), &options.manager, options.dry_run)?,
-            )
+            let writer = writer(ask, &options, "Apply");
+            (201, store.create_by(ask.kind, applied.clone(), writer)?)
         }
         Some(mut object) => {
+            let contested = managed::conflicts(&object, &applied, &options.manager);
+            if !force && !contested.is_empty() {
+                return Err(StoreError::contested(&contested));
+            }
             patch::apply(&mut object, store.applied.get(&memory), &applied);
             validate::check(ask.kind, &object)?;
-            let writer = writer(ask, &options, "Apply");
+            let writer = Writer {
+                applied: Some(&applied),
+                ..writer(ask, &options, "Apply")
+            };
             (200, store.update(ask.kind, object, writer)?)
         }
     };

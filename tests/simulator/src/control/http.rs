@@ -19,14 +19,14 @@ use crate::state::ClusterHealth;
 use crate::world::{BuildScript, Parameter, PipelineWorld, Project, User, UserState, Workspace};
 
 /// What a control answers: a value, or what was wrong.
-type Answer = Result<Value, ControlError>;
+pub(super) type Answer = Result<Value, ControlError>;
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
     let text = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(text).map_err(|e| ControlError(format!("the body does not fit: {e}")))
 }
 
-fn done<T>(result: Result<T, ControlError>) -> Answer {
+pub(super) fn done<T>(result: Result<T, ControlError>) -> Answer {
     result.map(|_| json!({"done": true}))
 }
 
@@ -90,6 +90,7 @@ fn route(
                 ..,
             ],
         ) => parts_of_the_system(control, method, segments, body)?,
+        (_, ["argo", ..]) => super::argo::route(control, method, segments, body)?,
         (_, ["builds", ..]) => builds(control, method, segments, body)?,
         (_, ["runs", ..]) => runs(control, method, segments, body)?,
         _ => world(control, method, segments, body)?,

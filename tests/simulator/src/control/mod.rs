@@ -1,6 +1,7 @@
 //! Changing a running simulator: faults, outages, edits of the world, things that happen by themselves in a real
 //! installation. Everything here can also be done over HTTP (`/_sim/…`), see [`http`].
 
+mod argo;
 pub(crate) mod http;
 mod world;
 
@@ -313,6 +314,19 @@ impl Control {
         })
     }
 
+    /// The number that the next build of a job gets.
+    pub fn next_build_number(
+        &self,
+        project: &str,
+        pipeline: &str,
+        branch: Option<&str>,
+    ) -> Result<u64, ControlError> {
+        self.here(|cluster| {
+            let id = Self::job(cluster, project, pipeline, branch)?;
+            Ok(cluster.jenkins.jobs[&id].next_number)
+        })
+    }
+
     /// Starts a build in Jenkins itself, as a cron trigger or an administrator would. Returns its number.
     pub fn start_build(
         &self,
@@ -337,6 +351,30 @@ impl Control {
                 .map_err(|e| ControlError(e.message))?;
             let cause = ("control", "Started by timer");
             Ok(controller::enqueue(cluster, &context, &id, all, cause, now))
+        })
+    }
+
+    /// A build that ended just now with this result after running for so many seconds. Returns its number.
+    pub fn past_build(
+        &self,
+        project: &str,
+        pipeline: &str,
+        branch: Option<&str>,
+        parameters: &[(&str, &str)],
+        seconds: f64,
+        result: &str,
+    ) -> Result<u64, ControlError> {
+        let number = self.start_build(project, pipeline, branch, parameters)?;
+        self.finish_build(project, pipeline, branch, number, result)?;
+        self.here(|cluster| {
+            let took = cluster.jenkins.scale.seconds(seconds);
+            let id = Self::job(cluster, project, pipeline, branch)?;
+            let job = cluster.jenkins.jobs.get_mut(&id);
+            let build = job.and_then(|j| j.builds.get_mut(&number));
+            let build = build.ok_or_else(|| no_build(&id, number))?;
+            build.queued_at -= took;
+            build.started_at = build.started_at.map(|at| at - took);
+            Ok(number)
         })
     }
 
@@ -372,6 +410,25 @@ impl Control {
         })
         .ok()
         .flatten()
+    }
+
+    /// Changes when an object was created, so that a replay gets its lists in recorded order.
+    pub fn set_creation_time(
+        &self,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        time: &str,
+    ) -> Result<(), ControlError> {
+        self.here(|cluster| {
+            let kind = crate::store::KINDS.into_iter().find(|k| k.plural == plural);
+            let kind = kind.ok_or_else(|| ControlError(format!("unknown kind {plural}")))?;
+            if cluster.store.backdate(kind, namespace, name, time) {
+                Ok(())
+            } else {
+                Err(ControlError(format!("there is no {plural} {namespace}/{name}")))
+            }
+        })
     }
 
     /// The PipelineRuns of a project.

@@ -6,9 +6,15 @@ use crate::clock::{self, Millis};
 use crate::state::Cluster;
 use crate::store::{EVENTS, Writer, name, namespace};
 
-const COMPONENT: &str = "pipelinerun-controller";
+/// The controllers name themselves differently.
+fn component(object: &Value) -> &'static str {
+    match object["kind"].as_str() {
+        Some("Application") => "application-controller",
+        _ => "pipelinerun-controller",
+    }
+}
 
-/// Records an event on a run.
+/// Records an event on a run or an application.
 pub(crate) fn record(
     cluster: &mut Cluster,
     run: &Value,
@@ -36,12 +42,12 @@ pub(crate) fn record(
     let event = json!({
         "metadata": {"name": format!("{}.{suffix}", name(run)), "namespace": namespace(run)},
         "involvedObject": {
-            "kind": "PipelineRun", "namespace": namespace(run), "name": name(run), "uid": uid,
-            "apiVersion": "devops.kubesphere.io/v1alpha3", "resourceVersion": run["metadata"]["resourceVersion"],
+            "kind": run["kind"], "namespace": namespace(run), "name": name(run), "uid": uid,
+            "apiVersion": run["apiVersion"], "resourceVersion": run["metadata"]["resourceVersion"],
         },
-        "reason": reason, "message": message, "source": {"component": COMPONENT},
+        "reason": reason, "message": message, "source": {"component": component(run)},
         "firstTimestamp": time, "lastTimestamp": time, "count": 1, "type": kind, "eventTime": null,
-        "reportingComponent": COMPONENT, "reportingInstance": "",
+        "reportingComponent": component(run), "reportingInstance": "",
     });
     let _ = cluster.store.create(&EVENTS, event, "ds-controller", false);
 }

@@ -3,7 +3,7 @@
 //!
 //! It is driven by [`step`], which does everything that is due and says when something will be due again.
 
-mod events;
+pub(crate) mod events;
 mod hook;
 pub(crate) mod pipelines;
 mod poll;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::clock::Millis;
 use crate::jenkins::{JobId, Started};
 use crate::state::{Cluster, Context};
-use crate::store::{PIPELINES, PROJECTS, RUNS};
+use crate::store::{APPLICATIONS, PIPELINES, PROJECTS, RUNS, Touched};
 
 pub(crate) use hook::{make_run, new_run};
 pub(crate) use runs::{CREATOR_KEY, KEEP_RECORD, PIPELINE_LABEL, RUN_ID, STAGES_KEY, STATUS_KEY, enqueue};
@@ -78,17 +78,25 @@ pub(crate) fn step(cluster: &mut Cluster, context: &Context, now: Millis) -> Opt
             if work.due == 0 || work.due > now + latency {
                 work.due = now + latency;
             }
-        } else if touched.kind == &PIPELINES {
-            controller.pipelines_due.get_or_insert(now + latency);
-        } else if touched.kind == &PROJECTS {
-            controller.projects_due.get_or_insert(now + latency);
+        } else {
+            wake(cluster, touched, now + latency);
         }
     }
     let mut due = vec![cluster.jenkins.next_due(now)];
     due.extend(cluster.controller.late.iter().map(|l| Some(l.due)));
     due.extend(cluster.controller.hooks.iter().map(|(at, _)| Some(*at)));
-    if !cluster.controller.down && !pipelines::crashed(cluster) {
+    let running = |cluster: &Cluster| !cluster.controller.down && !pipelines::crashed(cluster);
+    if running(cluster) {
         due.push(act(cluster, context, now));
+    }
+    due.push(crate::gitops::controller::step(
+        cluster,
+        context,
+        !running(cluster),
+        now,
+    ));
+    if cluster.store.was_touched() {
+        due.push(Some(now + latency));
     }
     due.into_iter().flatten().min()
 }
@@ -157,9 +165,21 @@ fn swallow_own_changes(cluster: &mut Cluster, context: &Context, now: Millis) {
             if deleting {
                 controller.work.entry(key).or_default().due = now + latency;
             }
-        } else if touched.kind == &PIPELINES {
-            controller.pipelines_due.get_or_insert(now + latency);
+        } else {
+            wake(cluster, touched, now + latency);
         }
+    }
+}
+
+/// Plans the work that a change of anything but a run gives.
+fn wake(cluster: &mut Cluster, touched: Touched, due: Millis) {
+    let controller = &mut cluster.controller;
+    if touched.kind == &PIPELINES {
+        controller.pipelines_due.get_or_insert(due);
+    } else if touched.kind == &PROJECTS {
+        controller.projects_due.get_or_insert(due);
+    } else if touched.kind == &APPLICATIONS {
+        cluster.gitops.touch((touched.namespace, touched.name), due);
     }
 }
 

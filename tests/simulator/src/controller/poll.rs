@@ -102,15 +102,20 @@ pub(super) fn write_status(
     now: Millis,
 ) -> Option<Work> {
     run.pointer("/metadata/annotations")?.get(RUN_ID)?;
+    let work = then.map(|due| Work {
+        due,
+        ..Work::default()
+    });
+    // The first status says only when the run was started; nothing was read from Jenkins for it.
+    let read = status.get("phase").is_some();
     cluster.edit(&RUNS, &key.0, &key.1, Writer::status(MANAGER), |o| {
         o["status"] = status;
     });
-    let text = format!("Updated running data for PipelineRun {}/{}", key.0, key.1);
-    events::record(cluster, run, "Normal", "Updated", &text, now);
-    then.map(|due| Work {
-        due,
-        ..Work::default()
-    })
+    if read {
+        let text = format!("Updated running data for PipelineRun {}/{}", key.0, key.1);
+        events::record(cluster, run, "Normal", "Updated", &text, now);
+    }
+    work
 }
 
 /// Phase and condition type with its status, by Blue Ocean's state and result (contract §7).

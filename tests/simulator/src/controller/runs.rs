@@ -321,16 +321,17 @@ fn adopt(
         }
         through_go(o);
     })?;
-    let time = clock::rfc3339(now);
-    cluster.edit(&RUNS, &key.0, &key.1, Writer::status(MANAGER), |o| {
-        o["status"] = json!({"startTime": time, "updateTime": time});
-    });
     let text = format!("Started PipelineRun {}/{}", key.0, key.1);
     events::record(cluster, &run, "Normal", "Started", &text, now);
-    // The first look at Jenkins comes a moment later: until then the run has an id and no phase.
+    // The status is a write of its own, and the first look at Jenkins comes a moment later: until then the run has an id
+    // and no phase.
+    let time = clock::rfc3339(now);
+    let status = json!({"startTime": time, "updateTime": time});
+    let written = now + context.scale.ms(context.timings.start_gap);
     Some(Work {
-        due: now + context.scale.ms(context.timings.first_poll),
-        ..Work::default()
+        due: written,
+        status: Some(status),
+        then: Some(written + context.scale.ms(context.timings.first_poll)),
     })
 }
 

@@ -50,8 +50,7 @@ impl Plan {
         };
         let seconds = |name: &str, default: f64| {
             let nominal = given(name).and_then(|v| v.parse::<f64>().ok()).unwrap_or(default);
-            #[allow(clippy::cast_possible_truncation)]
-            scale.ms((nominal * 1_000.0) as Millis)
+            scale.seconds(nominal)
         };
         let input = given("INPUT")
             .map(|id| InputScript {

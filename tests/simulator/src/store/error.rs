@@ -1,8 +1,11 @@
 //! What the store refuses, with the texts of kube-apiserver.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::Kind;
+use super::managed::Conflict;
 use crate::reply::Reply;
 
 /// One reason why an object is invalid.
@@ -124,6 +127,51 @@ impl StoreError {
             .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
             .collect();
         error
+    }
+
+    /// Server-side apply of fields that others set to other values.
+    pub(crate) fn contested(conflicts: &[Conflict]) -> Self {
+        let message = if let [one] = conflicts {
+            format!(
+                "Apply failed with 1 conflict: conflict with {}: {}",
+                one.manager, one.path
+            )
+        } else {
+            let mut by_manager: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for conflict in conflicts {
+                by_manager
+                    .entry(&conflict.manager)
+                    .or_default()
+                    .push(&conflict.path);
+            }
+            let lines: Vec<String> = by_manager
+                .into_iter()
+                .flat_map(|(manager, paths)| {
+                    let paths = paths.into_iter().map(|path| format!("- {path}"));
+                    std::iter::once(format!("conflicts with {manager}:")).chain(paths)
+                })
+                .collect();
+            format!(
+                "Apply failed with {} conflicts: {}",
+                conflicts.len(),
+                lines.join("\n")
+            )
+        };
+        let causes: Vec<Value> = conflicts
+            .iter()
+            .map(|c| {
+                json!({
+                    "reason": "FieldManagerConflict", "message": format!("conflict with {}", c.manager),
+                    "field": c.path,
+                })
+            })
+            .collect();
+        Self {
+            code: 409,
+            message,
+            reason: "Conflict",
+            details: json!({"causes": causes}),
+        }
     }
 
     pub(crate) fn bad_request(message: String) -> Self {

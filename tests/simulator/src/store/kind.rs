@@ -42,17 +42,23 @@ pub(crate) static PROJECTS: Kind = Kind {
     namespaced: false,
     ..devops("devopsprojects", "DevOpsProject", false)
 };
+pub(crate) static APPLICATIONS: Kind = Kind {
+    group: "gitops.kubesphere.io",
+    version: "v1alpha1",
+    ..devops("applications", "Application", true)
+};
 pub(crate) static NAMESPACES: Kind = core("namespaces", "Namespace", false);
 pub(crate) static EVENTS: Kind = core("events", "Event", true);
 pub(crate) static CONFIG_MAPS: Kind = core("configmaps", "ConfigMap", true);
 pub(crate) static SECRETS: Kind = core("secrets", "Secret", true);
 
 /// All kinds that can be asked for.
-pub(crate) static KINDS: [&Kind; 8] = [
+pub(crate) static KINDS: [&Kind; 9] = [
     &RUNS,
     &PIPELINES,
     &GIT_REPOSITORIES,
     &PROJECTS,
+    &APPLICATIONS,
     &NAMESPACES,
     &EVENTS,
     &CONFIG_MAPS,

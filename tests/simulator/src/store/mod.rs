@@ -9,16 +9,21 @@ mod kind;
 pub(crate) mod managed;
 pub(crate) mod patch;
 pub(crate) mod selector;
+mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 pub(crate) use error::{Cause, StoreError};
 pub(crate) use kind::{
-    CONFIG_MAPS, EVENTS, GIT_REPOSITORIES, KINDS, Kind, NAMESPACES, PIPELINES, PROJECTS, RUNS, SECRETS,
+    APPLICATIONS, CONFIG_MAPS, EVENTS, GIT_REPOSITORIES, KINDS, Kind, NAMESPACES, PIPELINES, PROJECTS, RUNS,
+    SECRETS,
 };
+
+pub(crate) use writer::Writer;
+use writer::{bump_generation, has_finalizers, keep_system_metadata, replace};
 
 use crate::clock::{self, Millis};
 
@@ -177,6 +182,11 @@ impl Store {
             .map(|(_, object)| object)
     }
 
+    /// Whether the controller has something to look at.
+    pub(crate) fn was_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// Changes after a version.
     pub(crate) fn changes(&self, after: u64) -> impl Iterator<Item = &Change> {
         let start = self.log.partition_point(|c| c.version <= after);
@@ -195,13 +205,27 @@ impl Store {
             .collect()
     }
 
-    /// Stores a new object: fills in uid, version, generation and time, and a generated name.
+    /// Stores a new object.
     pub(crate) fn create(
         &mut self,
         kind: &'static Kind,
-        mut object: Value,
+        object: Value,
         manager: &str,
         dry_run: bool,
+    ) -> Result<Value, StoreError> {
+        let writer = Writer {
+            dry_run,
+            ..Writer::main(manager)
+        };
+        self.create_by(kind, object, writer)
+    }
+
+    /// Stores a new object: fills in uid, version, generation and time, and a generated name.
+    pub(crate) fn create_by(
+        &mut self,
+        kind: &'static Kind,
+        mut object: Value,
+        writer: Writer<'_>,
     ) -> Result<Value, StoreError> {
         if name(&object).is_empty() {
             let base = text(&object, "/metadata/generateName").to_owned();
@@ -245,14 +269,30 @@ impl Store {
         if kind.status_subresource {
             object.as_object_mut().expect("an object").remove("status");
         }
-        managed::record(None, &mut object, manager, "Update", Part::Main, now);
-        if dry_run {
+        let hand = managed::Hand {
+            manager: writer.manager,
+            operation: writer.operation,
+            part: Part::Main,
+            applied: None,
+        };
+        managed::record(None, &mut object, hand, now);
+        if writer.dry_run {
             return Ok(object);
         }
         if kind == &RUNS {
             self.born.insert((key.1.clone(), key.2.clone()), now);
         }
         Ok(self.put(kind, key, object, ChangeKind::Added))
+    }
+
+    /// Changes when an object was created.
+    pub(crate) fn backdate(&mut self, kind: &'static Kind, namespace: &str, name: &str, time: &str) -> bool {
+        let key = (kind.plural, namespace.to_owned(), name.to_owned());
+        let object = self.objects.get_mut(&key);
+        object.is_some_and(|o| {
+            o["metadata"]["creationTimestamp"] = Value::from(time);
+            true
+        })
     }
 
     /// How long a run has existed.
@@ -296,21 +336,24 @@ impl Store {
         keep_system_metadata(&mut object, &old);
         object["apiVersion"] = Value::from(kind.api_version());
         object["kind"] = Value::from(kind.kind);
-        if object == old {
+        let unchanged = object == old;
+        if unchanged && writer.applied.is_none() {
             return Ok(old);
         }
         let now = clock::now();
         if kind.is_custom() && object.get("spec") != old.get("spec") {
             bump_generation(&mut object);
         }
-        managed::record(
-            Some(&old),
-            &mut object,
-            writer.manager,
-            writer.operation,
-            writer.part,
-            now,
-        );
+        let hand = managed::Hand {
+            manager: writer.manager,
+            operation: writer.operation,
+            part: writer.part,
+            applied: writer.applied,
+        };
+        managed::record(Some(&old), &mut object, hand, now);
+        if unchanged && managed::same_owners(&old, &object) {
+            return Ok(old);
+        }
         if writer.dry_run {
             return Ok(object);
         }
@@ -415,75 +458,6 @@ impl Store {
         }
         self.notify.send_replace(self.version);
     }
-}
-
-/// Who writes, how and what.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Writer<'a> {
-    pub(crate) manager: &'a str,
-    pub(crate) operation: &'static str,
-    pub(crate) part: Part,
-    pub(crate) dry_run: bool,
-}
-
-impl<'a> Writer<'a> {
-    pub(crate) fn main(manager: &'a str) -> Self {
-        Self {
-            manager,
-            operation: "Update",
-            part: Part::Main,
-            dry_run: false,
-        }
-    }
-
-    pub(crate) fn status(manager: &'a str) -> Self {
-        Self {
-            part: Part::Status,
-            ..Self::main(manager)
-        }
-    }
-}
-
-fn replace(object: &mut Value, field: &str, value: Option<&Value>) {
-    match value {
-        Some(value) => object[field] = value.clone(),
-        None => {
-            if let Some(map) = object.as_object_mut() {
-                map.remove(field);
-            }
-        }
-    }
-}
-
-fn keep_system_metadata(object: &mut Value, old: &Value) {
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "resourceVersion",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "managedFields",
-        "generateName",
-    ] {
-        replace(&mut object["metadata"], field, old["metadata"].get(field));
-    }
-}
-
-fn bump_generation(object: &mut Value) {
-    if let Some(generation) = object["metadata"]["generation"].as_i64() {
-        object["metadata"]["generation"] = Value::from(generation + 1);
-    }
-}
-
-fn has_finalizers(object: &Value) -> bool {
-    object
-        .pointer("/metadata/finalizers")
-        .and_then(Value::as_array)
-        .is_some_and(|f| !f.is_empty())
 }
 
 #[cfg(test)]

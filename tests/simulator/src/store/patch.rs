@@ -1,4 +1,5 @@
-//! JSON merge patch (RFC 7386), JSON patch (RFC 6902) and as much of server-side apply as one manager needs.
+//! JSON merge patch (RFC 7386), JSON patch (RFC 6902) and the merge of server-side apply (who owns what
+//! is in `managed`).
 
 use serde_json::Value;
 
@@ -112,7 +113,6 @@ fn remove(target: &mut Value, path: &str) -> Result<Value, String> {
 }
 
 /// Server-side apply by one manager: sets what is applied, removes what it applied before and no longer does.
-/// Conflicts with other managers are not detected (every apply acts as if forced).
 pub(crate) fn apply(target: &mut Value, before: Option<&Value>, applied: &Value) {
     if let Some(before) = before {
         remove_unapplied(target, before, applied);

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{At, TEXT, meet, no_pipeline, tri};
+use super::{At, TEXT, meet, no_pipeline};
 use crate::call::Call;
 use crate::clock;
 use crate::jenkins::JobId;
 use crate::jenkins::declare;
 use crate::jenkins::render::{self, Shape};
 use crate::query::branch_job;
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::world::{Branch, PipelineKind};
 
 fn known(call: &mut Call<'_>, at: &At) -> Result<Vec<Branch>, Reply> {
@@ -50,25 +50,18 @@ fn object(call: &mut Call<'_>, at: &At, branch: &Branch, primary: bool) -> Value
 }
 
 pub(super) fn list(call: &mut Call<'_>, at: &At) -> Reply {
-    let raw: Vec<String> = call
-        .query
-        .pairs()
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
+    let query = call.query.clone();
     let wait = tri!(meet(
         call,
         "branches",
         "GET",
-        &format!("{}/branches/?{}", at.url(), raw.join("&"))
+        &format!("{}/branches/?{}", at.url(), query.joined())
     ));
     let branches = tri!(known(call, at));
-    let start = call.query.number("start").unwrap_or_default();
-    let limit = call.query.number("limit").unwrap_or(100);
-    let mut items = Vec::new();
-    for (i, branch) in branches.iter().enumerate().skip(start).take(limit) {
-        items.push(object(call, at, branch, i == 0));
-    }
+    let items: Vec<Value> = query
+        .window(branches.iter().enumerate())
+        .map(|(i, branch)| object(call, at, branch, i == 0))
+        .collect();
     Reply::devops_json(&Value::from(items)).after(wait)
 }
 

@@ -1,10 +1,10 @@
 //! Logs: the run log without its headers, the step log with them (contract §5.4, finding F-G).
 
-use super::{At, TEXT, find, jenkins_error, meet, tri};
+use super::{At, TEXT, find, jenkins_error, meet};
 use crate::call::Call;
 use crate::jenkins::render;
 use crate::jenkins::{State, VERSION, serve, stored, stored_of_stage};
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::world::LogScript;
 
 /// Without `start`, Blue Ocean gives the last so many KiB.
@@ -30,13 +30,7 @@ fn text(bytes: Vec<u8>) -> Reply {
 }
 
 fn url(call: &Call<'_>, base: &str) -> String {
-    let raw: Vec<String> = call
-        .query
-        .pairs()
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    format!("{base}/log/?{}", raw.join("&"))
+    format!("{base}/log/?{}", call.query.joined())
 }
 
 /// A log that breaks off on the way is a 200 with nothing in it (finding F-H).

@@ -197,13 +197,3 @@ fn find(call: &mut Call<'_>, at: &At) -> Result<(JobId, Build, View), Reply> {
     }
     Ok((id, build.clone(), build.view(now)))
 }
-
-macro_rules! tri {
-    ($result:expr) => {
-        match $result {
-            Ok(value) => value,
-            Err(reply) => return reply,
-        }
-    };
-}
-use tri;

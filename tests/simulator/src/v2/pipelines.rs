@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{At, meet, no_pipeline, tri};
+use super::{At, meet, no_pipeline};
 use crate::call::{Call, page};
 use crate::jenkins::JobId;
 use crate::jenkins::declare;
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::store::PIPELINES;
 use crate::world::PipelineKind;
 

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::inputs::may_answer;
-use super::{At, find, jenkins_error, meet, no_pipeline, no_run, tri, troubled};
+use super::{At, find, jenkins_error, meet, no_pipeline, no_run, troubled};
 use crate::call::Call;
 use crate::controller::enqueue;
 use crate::jenkins::declare;
 use crate::jenkins::render::{self, Shape};
 use crate::jenkins::{Build, JobId, Trouble, View};
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::world::PipelineKind;
 
 fn object(id: &JobId, build: &Build, view: &View, shape: Shape) -> Value {
@@ -264,30 +264,19 @@ pub(super) fn nodes_detail(call: &mut Call<'_>, at: &At) -> Reply {
 
 /// Archived files: none before the end, and at most 100 without a limit (finding F-I).
 pub(super) fn artifacts(call: &mut Call<'_>, at: &At) -> Reply {
-    let raw: Vec<String> = call
-        .query
-        .pairs()
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
+    let query = call.query.clone();
     let wait = tri!(meet(
         call,
         "artifacts",
         "GET",
-        &format!("{}/artifacts/?{}", at.run_url(), raw.join("&"))
+        &format!("{}/artifacts/?{}", at.run_url(), query.joined())
     ));
     let (id, build, view) = tri!(find(call, at));
     if !view.finished() {
         return Reply::json(200, &json!([])).after(wait);
     }
-    let start = call.query.number("start").unwrap_or_default();
-    let limit = call.query.number("limit").unwrap_or(100);
-    let list: Vec<Value> = build
-        .plan
-        .artifacts
-        .iter()
-        .skip(start)
-        .take(limit)
+    let list: Vec<Value> = query
+        .window(build.plan.artifacts.iter())
         .map(|a| declare::artifact(&id, build.number, &a.path, a.size))
         .collect();
     Reply::devops_json(&Value::from(list)).after(wait)

@@ -1,13 +1,12 @@
 //! The artifact download: whole file in memory, 15 s for all of it, a file name that is decoded once too often
 //! (contract §4.5, finding F-I).
 
-use super::pipelines::tri;
 use super::runs::no_run;
 use crate::call::Call;
 use crate::controller::{PIPELINE_LABEL, RUN_ID};
 use crate::jenkins::{Trouble, artifact_bytes};
 use crate::query::{decode, go_unescape};
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::store::{RUNS, annotation, label};
 
 fn failed(code: u16) -> Reply {

@@ -3,10 +3,9 @@
 use serde_json::Value;
 
 use super::envelope;
-use super::pipelines::tri;
 use crate::call::{Call, page};
 use crate::controller::pipelines::BRANCHES;
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::store::{PIPELINES, annotation};
 
 fn branches(call: &mut Call<'_>, project: &str, pipeline: &str) -> Result<Vec<Value>, Reply> {

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::pipelines::{check_project, tri};
-use super::{MANAGER, envelope, list as lists, success, untyped};
-use crate::call::{Call, page};
+use super::pipelines::check_project;
+use super::{MANAGER, list as lists, replace, success, untyped};
+use crate::call::Call;
 use crate::clock;
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::store::{SECRETS, StoreError, Writer, name};
 
 const PREFIX: &str = "credential.devops.kubesphere.io";
@@ -72,17 +72,12 @@ fn synced(call: &mut Call<'_>, project: &str, credential: &str) {
 pub(super) fn list(call: &mut Call<'_>, project: &str) -> Reply {
     tri!(check_project(call, project));
     let query = call.query.clone();
-    let mut items: Vec<Value> = call
+    let objects = call
         .cluster()
         .store
         .list(&SECRETS, Some(project))
-        .filter(|s| is_credential(s) && lists::passes(s, &query))
-        .cloned()
-        .map(masked)
-        .collect();
-    lists::sort(&mut items, &query);
-    let total = items.len();
-    envelope(page(items, &query), total, true)
+        .filter(|s| is_credential(s) && lists::passes(s, &query));
+    lists::answer(objects, &query, true, masked)
 }
 
 pub(super) fn get(call: &mut Call<'_>, project: &str, credential: &str) -> Reply {
@@ -110,17 +105,9 @@ pub(super) fn update(call: &mut Call<'_>, project: &str, credential: &str) -> Re
     tri!(check_project(call, project));
     let mut body = tri!(call.json());
     prepare(&mut body, project);
-    body["metadata"]["name"] = Value::from(credential);
-    if let Some(metadata) = body["metadata"].as_object_mut() {
-        metadata.remove("resourceVersion");
-    }
-    match call.cluster().store.update(&SECRETS, body, Writer::main(MANAGER)) {
-        Ok(secret) => {
-            synced(call, project, credential);
-            Reply::devops_json(&masked(secret))
-        }
-        Err(error) => error.text_400(),
-    }
+    let secret = tri!(replace(call, &SECRETS, project, credential, body));
+    synced(call, project, credential);
+    Reply::devops_json(&masked(secret))
 }
 
 pub(super) fn delete(call: &mut Call<'_>, project: &str, credential: &str) -> Reply {

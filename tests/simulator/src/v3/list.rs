@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use crate::call::page;
 use crate::query::Query;
+use crate::reply::Reply;
 use crate::store::selector::Selector;
 use crate::store::{annotation, label, name, namespace};
 
@@ -10,18 +12,35 @@ use crate::store::{annotation, label, name, namespace};
 const NO_FILTER: [&str; 5] = ["page", "limit", "sortBy", "ascending", "labelSelector"];
 
 /// Whether the query holds a filter, known or not.
-pub(super) fn has_filter(query: &Query) -> bool {
+pub(crate) fn has_filter(query: &Query) -> bool {
     query.keys().any(|k| !NO_FILTER.contains(&k))
 }
 
 /// Whether an object passes the label selector (a broken one passes everything) and all filters.
-pub(super) fn passes(object: &Value, query: &Query) -> bool {
+pub(crate) fn passes(object: &Value, query: &Query) -> bool {
     let selector = Selector::parse(query.text("labelSelector")).unwrap_or_default();
-    selector.fits_labels(object)
-        && query
-            .pairs()
-            .iter()
-            .all(|(key, value)| filter(object, key, value))
+    selector.fits_labels(object) && filters_pass(object, query)
+}
+
+/// Whether an object passes all filters; the label selector is not looked at.
+pub(crate) fn filters_pass(object: &Value, query: &Query) -> bool {
+    query
+        .pairs()
+        .iter()
+        .all(|(key, value)| filter(object, key, value))
+}
+
+/// The page of these objects that a query asks for, in its order; `null` or `[]` when nothing is in it (contract §3.1).
+pub(crate) fn answer<'a>(
+    objects: impl Iterator<Item = &'a Value>,
+    query: &Query,
+    null_when_empty: bool,
+    show: fn(Value) -> Value,
+) -> Reply {
+    let mut items: Vec<Value> = objects.cloned().map(show).collect();
+    sort(&mut items, query);
+    let total = items.len();
+    super::envelope(page(items, query), total, null_when_empty)
 }
 
 fn filter(object: &Value, key: &str, value: &str) -> bool {
@@ -53,7 +72,7 @@ fn filter(object: &Value, key: &str, value: &str) -> bool {
 }
 
 /// Newest first, ties by name backwards; `sortBy` knows name and creation time.
-pub(super) fn sort(items: &mut [Value], query: &Query) {
+pub(crate) fn sort(items: &mut [Value], query: &Query) {
     let created = |o: &Value| {
         o["metadata"]["creationTimestamp"]
             .as_str()

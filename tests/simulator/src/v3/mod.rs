@@ -4,7 +4,7 @@
 mod artifacts;
 mod branches;
 mod credentials;
-mod list;
+pub(crate) mod list;
 mod pipelines;
 mod projects;
 mod repositories;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::call::Call;
 use crate::reply::Reply;
 use crate::route::V3;
+use crate::store::{Kind, Writer};
 
 /// Field manager of ks-devops' API server.
 pub(crate) const MANAGER: &str = "ds-apiserver";
@@ -58,13 +59,30 @@ pub(crate) fn handle(call: &mut Call<'_>, route: V3, taken: &[String]) -> Reply 
     }
 }
 
+/// Replaces an object whatever version the sender knew: the last writer wins (contract §8.21).
+fn replace(
+    call: &mut Call<'_>,
+    kind: &'static Kind,
+    project: &str,
+    name: &str,
+    mut body: Value,
+) -> Result<Value, Reply> {
+    body["metadata"]["namespace"] = Value::from(project);
+    body["metadata"]["name"] = Value::from(name);
+    if let Some(metadata) = body["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
+    let updated = call.cluster().store.update(kind, body, Writer::main(MANAGER));
+    updated.map_err(|error| error.text_400())
+}
+
 /// `{"message":"success"}`
 fn success() -> Reply {
     Reply::json(200, &json!({"message": "success"}))
 }
 
 /// An object as most handlers answer it: without `apiVersion` and `kind` (finding F-C).
-fn untyped(mut object: Value) -> Value {
+pub(crate) fn untyped(mut object: Value) -> Value {
     if let Some(map) = object.as_object_mut() {
         map.remove("apiVersion");
         map.remove("kind");

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{MANAGER, envelope, list as lists, success, untyped};
-use crate::call::{Call, page};
-use crate::reply::Reply;
+use super::{MANAGER, list as lists, replace, success, untyped};
+use crate::call::Call;
+use crate::reply::{Reply, tri};
 use crate::store::{PIPELINES, PROJECTS, StoreError, Writer};
 
 /// The project must exist as a DevOpsProject.
@@ -14,16 +14,6 @@ pub(super) fn check_project(call: &mut Call<'_>, project: &str) -> Result<(), Re
         None => Err(StoreError::not_found(&PROJECTS, project).text_400()),
     }
 }
-
-macro_rules! tri {
-    ($result:expr) => {
-        match $result {
-            Ok(value) => value,
-            Err(reply) => return reply,
-        }
-    };
-}
-pub(super) use tri;
 
 fn with_status(mut object: Value) -> Value {
     if object.get("status").is_none() {
@@ -35,18 +25,13 @@ fn with_status(mut object: Value) -> Value {
 pub(super) fn list(call: &mut Call<'_>, project: &str) -> Reply {
     tri!(check_project(call, project));
     let query = call.query.clone();
-    let mut items: Vec<Value> = call
+    let objects = call
         .cluster()
         .store
         .list(&PIPELINES, Some(project))
         .filter(|p| lists::passes(p, &query))
-        .filter(|p| query.get("type").is_none_or(|t| p["spec"]["type"] == t))
-        .cloned()
-        .map(with_status)
-        .collect();
-    lists::sort(&mut items, &query);
-    let total = items.len();
-    envelope(page(items, &query), total, true)
+        .filter(|p| query.get("type").is_none_or(|t| p["spec"]["type"] == t));
+    lists::answer(objects, &query, true, with_status)
 }
 
 pub(super) fn get(call: &mut Call<'_>, project: &str, pipeline: &str) -> Reply {
@@ -86,25 +71,17 @@ pub(super) fn update(call: &mut Call<'_>, project: &str, pipeline: &str) -> Repl
     tri!(check_project(call, project));
     let mut body = tri!(call.json());
     omit_empty(&mut body);
-    let store = &mut call.cluster().store;
-    let Some(stored) = store.get(&PIPELINES, project, pipeline).cloned() else {
+    let Some(stored) = call.cluster().store.get(&PIPELINES, project, pipeline).cloned() else {
         return StoreError::not_found(&PIPELINES, pipeline).text_400();
     };
-    body["metadata"]["namespace"] = Value::from(project);
-    body["metadata"]["name"] = Value::from(pipeline);
-    if let Some(metadata) = body["metadata"].as_object_mut() {
-        metadata.remove("resourceVersion");
-    }
     if let Some(file) = stored.pointer("/spec/pipeline/jenkinsfile")
         && body["spec"]["pipeline"].is_object()
     {
         body["spec"]["pipeline"]["jenkinsfile"] = file.clone();
     }
     body["status"] = json!({});
-    match store.update(&PIPELINES, body, Writer::main(MANAGER)) {
-        Ok(object) => Reply::devops_json(&untyped(object)),
-        Err(error) => error.text_400(),
-    }
+    let object = tri!(replace(call, &PIPELINES, project, pipeline, body));
+    Reply::devops_json(&untyped(object))
 }
 
 /// Answers at once; the object goes when Jenkins' job is gone.

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::pipelines::tri;
-use super::{MANAGER, envelope, list as lists, untyped};
-use crate::call::{Call, page};
-use crate::reply::Reply;
+use super::{MANAGER, list as lists, untyped};
+use crate::call::Call;
+use crate::reply::{Reply, tri};
 use crate::store::GIT_REPOSITORIES;
 
 fn missing(name: &str) -> Reply {
@@ -17,15 +16,12 @@ fn missing(name: &str) -> Reply {
 
 pub(super) fn list(call: &mut Call<'_>, project: &str) -> Reply {
     let query = call.query.clone();
-    let store = &call.cluster().store;
-    let mut items: Vec<Value> = store
+    let objects = call
+        .cluster()
+        .store
         .list(&GIT_REPOSITORIES, Some(project))
-        .filter(|r| lists::passes(r, &query))
-        .cloned()
-        .collect();
-    lists::sort(&mut items, &query);
-    let total = items.len();
-    envelope(page(items, &query), total, false)
+        .filter(|r| lists::passes(r, &query));
+    lists::answer(objects, &query, false, std::convert::identity)
 }
 
 pub(super) fn get(call: &mut Call<'_>, project: &str, repository: &str) -> Reply {

@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::pipelines::tri;
 use super::{MANAGER, envelope, list as lists, untyped};
 use crate::call::{Call, page};
 use crate::controller::{CREATOR_KEY, KEEP_RECORD, PIPELINE_LABEL, STAGES_KEY, STATUS_KEY, new_run};
 use crate::query::Query;
-use crate::reply::Reply;
+use crate::reply::{Reply, tri};
 use crate::state::Cluster;
 use crate::store::{CONFIG_MAPS, PIPELINES, RUNS, Writer, annotation, label, name, namespace};
 

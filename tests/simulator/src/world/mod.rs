@@ -3,10 +3,12 @@
 //! Nothing here does anything; `state` turns a world into live state. Two worlds are ready-made: the one of
 //! the recordings and the one of the demo.
 
+mod argo;
 mod build;
 mod demo;
 mod recorded;
 
+pub use argo::ArgoScript;
 pub use build::{Branch, BuildScript, InputScript, LogScript, Parameter, PipelineKind, PipelineWorld, Stage};
 
 use std::collections::BTreeMap;

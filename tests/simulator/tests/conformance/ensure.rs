@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tenantry_simulator::Control;
 use tenantry_test_support::recorded::Exchange;
 
-use crate::{replay::Stage, scenes};
+use crate::{argo, replay::Stage, scenes};
 
 const RUN_ID: &str = "devops.kubesphere.io/jenkins-pipelinerun-id";
 const CREATOR: &str = "devops.kubesphere.io/creator";
@@ -18,6 +18,10 @@ pub async fn state_for(stage: &Stage, exchange: &Exchange, group: &[Exchange]) {
     };
     let control = stage.control(&exchange.path);
     let prefix = prefix(&exchange.path);
+    if argo::is_about(&exchange.path) {
+        argo::state_for(stage, &control, exchange).await;
+        return;
+    }
     if response.status != 404
         && let Some((namespace, name)) = run_named_in(&exchange.path)
         && control.object("pipelineruns", namespace, name).is_none()
@@ -25,13 +29,21 @@ pub async fn state_for(stage: &Stage, exchange: &Exchange, group: &[Exchange]) {
         let known = group.iter().find_map(|e| object_named(e, name));
         let object = known.cloned().or_else(|| guessed(namespace, name));
         if let Some(object) = object {
-            make_run(stage, &control, &prefix, &object, namespace, name).await;
+            make_run(stage, &control, &prefix, &object, namespace).await;
         }
     }
     let json = response.json.as_ref();
     match exchange.method {
         Method::POST => {
             name_the_next(&control, json);
+            // A run that is triggered gets the number that it shows later on.
+            let run = json.filter(|j| j.pointer("/spec/pipelineRef").is_some());
+            if let Some(run) = run
+                && let Some(name) = text(run, "/metadata/name")
+                && let Some((build, number)) = group.iter().find_map(|e| started(e, name))
+            {
+                ensure_builds(&control, &build, number - 1, &[]);
+            }
             // The answer to a v1alpha2 trigger or replay tells the number it got.
             let number = json
                 .and_then(|j| text(j, "/id"))
@@ -61,7 +73,7 @@ pub async fn state_for(stage: &Stage, exchange: &Exchange, group: &[Exchange]) {
             && let Some(name) = text(run, "/metadata/name")
             && control.object("pipelineruns", &build.project, name).is_none()
         {
-            make_run(stage, &control, &prefix, run, &build.project, name).await;
+            make_run(stage, &control, &prefix, run, &build.project).await;
             wait(|| has_build(&control, &build, number)).await;
         }
         // A run that is on its way to Jenkins gets the next number.
@@ -113,6 +125,20 @@ fn run_of<'a>(exchange: &'a Exchange, build: &Build, number: u64) -> Option<&'a 
     })
 }
 
+/// The build of a run, if this answer shows it started.
+fn started(exchange: &Exchange, name: &str) -> Option<(Build, u64)> {
+    let object = object_named(exchange, name)?;
+    let id = object.pointer("/metadata/annotations")?.get(RUN_ID)?.as_str()?;
+    let number = id.parse().ok().filter(|n| *n > 0)?;
+    let build = Build {
+        project: text(object, "/metadata/namespace")?.to_owned(),
+        pipeline: text(object, "/spec/pipelineRef/name")?.to_owned(),
+        branch: text(object, "/spec/scm/refName").map(str::to_owned),
+        number: Some(number),
+    };
+    Some((build, number))
+}
+
 fn has_build(control: &Control, build: &Build, number: u64) -> bool {
     let builds = control
         .builds(&build.project, &build.pipeline)
@@ -125,9 +151,13 @@ fn has_build(control: &Control, build: &Build, number: u64) -> bool {
 /// A run that no recording shows: its name tells the pipeline.
 fn guessed(namespace: &str, name: &str) -> Option<Value> {
     let (pipeline, suffix) = name.rsplit_once('-')?;
+    let mut annotations = json!({CREATOR: "alice"});
+    if let Some(number) = scenes::number_of(name) {
+        annotations[RUN_ID] = Value::from(number);
+    }
     (suffix.len() == 5).then(|| {
         json!({
-            "metadata": {"name": name, "generateName": format!("{pipeline}-"), "annotations": {CREATOR: "alice"}},
+            "metadata": {"name": name, "generateName": format!("{pipeline}-"), "annotations": annotations},
             "spec": {"pipelineRef": {"kind": "Pipeline", "name": pipeline, "namespace": namespace}},
         })
     })
@@ -176,7 +206,7 @@ pub async fn wait(so: impl Fn() -> bool) {
 }
 
 /// The same where it may well never be so.
-async fn wait_a_little(so: impl Fn() -> bool) {
+pub async fn wait_a_little(so: impl Fn() -> bool) {
     wait_for_at_most(3, so).await;
 }
 
@@ -225,7 +255,7 @@ pub fn run_shown(exchange: &Exchange) -> Option<(&str, bool)> {
 }
 
 /// The objects of an answer: itself, its items, or a watch's.
-fn objects(json: Option<&Value>) -> Vec<&Value> {
+pub fn objects(json: Option<&Value>) -> Vec<&Value> {
     match json {
         Some(Value::Object(map)) => match map.get("items").and_then(Value::as_array) {
             Some(items) => items.iter().collect(),
@@ -235,7 +265,7 @@ fn objects(json: Option<&Value>) -> Vec<&Value> {
     }
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+pub fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer)?.as_str().filter(|t| !t.is_empty())
 }
 
@@ -251,6 +281,17 @@ fn name_the_next(control: &Control, answer: Option<&Value>) {
     }
 }
 
+/// Lists are in the order of these times, to the second: what was made before a recording keeps its recorded one.
+pub fn date(control: &Control, object: &Value) {
+    if let (Some(namespace), Some(name), Some(time)) = (
+        text(object, "/metadata/namespace"),
+        text(object, "/metadata/name"),
+        text(object, "/metadata/creationTimestamp"),
+    ) {
+        let _ = control.set_creation_time("pipelineruns", namespace, name, time);
+    }
+}
+
 async fn ensure_object(stage: &Stage, control: &Control, prefix: &str, object: &Value) {
     let Some(name) = text(object, "/metadata/name") else {
         return;
@@ -261,7 +302,7 @@ async fn ensure_object(stage: &Stage, control: &Control, prefix: &str, object: &
     let spec = object.get("spec").cloned().unwrap_or_default();
     if spec.get("pipelineRef").is_some() {
         if control.object("pipelineruns", namespace, name).is_none() {
-            make_run(stage, control, prefix, object, namespace, name).await;
+            make_run(stage, control, prefix, object, namespace).await;
         }
     } else if spec.get("pipeline").is_some() && control.object("pipelines", namespace, name).is_none() {
         let body = json!({
@@ -273,14 +314,7 @@ async fn ensure_object(stage: &Stage, control: &Control, prefix: &str, object: &
     }
 }
 
-async fn make_run(
-    stage: &Stage,
-    control: &Control,
-    prefix: &str,
-    object: &Value,
-    namespace: &str,
-    name: &str,
-) {
+async fn make_run(stage: &Stage, control: &Control, prefix: &str, object: &Value, namespace: &str) {
     let Some(pipeline) = text(object, "/spec/pipelineRef/name") else {
         return;
     };
@@ -297,17 +331,29 @@ async fn make_run(
     if let Some(number) = number {
         ensure_builds(control, &build, number - 1, &[]);
     }
-    name_the_next(control, Some(object));
+    make_named_run(stage, control, prefix, object, &build).await;
+    date(control, object);
+}
+
+/// The same once everything is prepared.
+async fn make_named_run(stage: &Stage, control: &Control, prefix: &str, object: &Value, build: &Build) {
+    let annotation = |key: &str| object.pointer("/metadata/annotations")?.get(key)?.as_str();
+    let (namespace, pipeline, branch) = (&build.project, &build.pipeline, build.branch.as_deref());
+    let (number, name) = (build.number, &object["metadata"]["name"]);
     let creator = annotation(CREATOR);
     if let (None, Some(number)) = (creator, number) {
         let given = parameters(object);
         let given: Vec<(&str, &str)> = given.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        ensure_builds(control, &build, number, &given);
+        ensure_builds(control, build, number, &given);
+        name_the_next(control, Some(object));
         let _ = control.make_run(namespace, pipeline, branch, number);
         return;
     }
     let user = creator.unwrap_or("alice");
-    if text(object, "/metadata/generateName").is_some() {
+    // Its number was given out already: the run is adopted, not triggered (finding F-E).
+    let adopted = number.filter(|n| has_build(control, build, *n));
+    if text(object, "/metadata/generateName").is_some() && adopted.is_none() {
+        name_the_next(control, Some(object));
         let query = branch
             .map(|b| format!("?branch={}", encode(b)))
             .unwrap_or_default();
@@ -325,13 +371,16 @@ async fn make_run(
             "metadata": {"name": name, "namespace": namespace},
             "spec": object["spec"],
         });
-        for key in ["labels", "ownerReferences"] {
+        for key in ["generateName", "labels", "ownerReferences"] {
             if let Some(value) = object["metadata"].get(key) {
                 copy["metadata"][key] = value.clone();
             }
         }
         if let Some(creator) = creator {
             copy["metadata"]["annotations"] = json!({CREATOR: creator});
+        }
+        if let Some(number) = adopted {
+            copy["metadata"]["annotations"][RUN_ID] = Value::from(number.to_string());
         }
         let path = format!("{prefix}/apis/devops.kubesphere.io/v1alpha3/namespaces/{namespace}/pipelineruns");
         post(stage, user, &path, &copy).await;
@@ -351,20 +400,10 @@ fn parameters(object: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn post(stage: &Stage, user: &str, path: &str, body: &Value) {
-    let token = stage.login(user).await;
-    let request = stage
-        .http
-        .post(format!("{}{path}", stage.sim.url()))
-        .bearer_auth(token)
-        .header("content-type", "application/json")
-        .body(body.to_string());
-    let answer = request.send().await.expect("the simulator answers");
-    assert!(
-        answer.status().is_success(),
-        "cannot make what is presupposed: POST {path}: {}",
-        answer.status()
-    );
+pub async fn post(stage: &Stage, user: &str, path: &str, body: &Value) {
+    stage
+        .send_as(user, Method::POST, path, "application/json", body)
+        .await;
 }
 
 /// A job, and a build of it where the path names one.
@@ -419,24 +458,19 @@ pub fn ensure_builds(control: &Control, build: &Build, number: u64, given: &[(&s
         ..
     } = build;
     let branch = branch.as_deref();
-    loop {
-        let Ok(builds) = control.builds(project, pipeline) else {
-            return;
+    // Numbers of builds that were deleted since are not given out again.
+    while let Ok(next) = control.next_build_number(project, pipeline, branch)
+        && next <= number
+        && number <= 200
+    {
+        let started = if next < number {
+            // One of the past, over since.
+            control.past_build(project, pipeline, branch, &[], 2.0, "SUCCESS")
+        } else {
+            control.start_build(project, pipeline, branch, given)
         };
-        let mine = builds.iter().filter(|b| b.branch.as_deref() == branch);
-        let last = mine.map(|b| b.number).max().unwrap_or(0);
-        if last >= number || number > 200 {
+        if started.is_err() {
             return;
-        }
-        let parameters: &[(&str, &str)] = if last + 1 == number { given } else { &[] };
-        let Ok(started) = control.start_build(project, pipeline, branch, parameters) else {
-            return;
-        };
-        if started <= last {
-            return;
-        }
-        if started < number {
-            let _ = control.finish_build(project, pipeline, branch, started, "SUCCESS");
         }
     }
 }

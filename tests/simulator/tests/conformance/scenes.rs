@@ -1,9 +1,10 @@
 //! What was done behind the scenes of the recordings, by number, and what the recordings do not show of how it came to be.
 
 use base64::Engine as _;
-use serde_json::Value;
+use http::Method;
+use serde_json::{Value, json};
 use tenantry_simulator::{
-    ClusterHealth, Control, JenkinsFault, JenkinsOutage, Role, World,
+    ClusterHealth, Control, JenkinsFault, JenkinsOutage, Role, Timings, World,
     world::{BuildScript, InputScript, PipelineWorld, User},
 };
 
@@ -38,6 +39,11 @@ pub fn presupposed(number: &str) -> &'static [&'static str] {
     }
 }
 
+/// Builds of runs of which only the names are shown.
+pub fn number_of(run: &str) -> Option<&'static str> {
+    (run == "gate-admin-kl8rg").then_some("7")
+}
+
 /// Parameters of a build that were not recorded.
 pub fn parameters_of(_project: &str, pipeline: &str, number: u64) -> Vec<(String, String)> {
     let many = || {
@@ -58,7 +64,10 @@ pub fn parameters_of(_project: &str, pipeline: &str, number: u64) -> Vec<(String
         ("gate", _) => vec![("INPUT", "Deploy".into())],
         _ => Vec::new(),
     };
-    list.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()
+    // The gates' builds were short ones.
+    let short = pipeline.starts_with("gate").then(|| ("DURATION", "6".into()));
+    let list = list.into_iter().chain(short);
+    list.map(|(n, v)| (n.to_owned(), v)).collect()
 }
 
 fn outage(control: &Control, fault: JenkinsFault, calls: &str) {
@@ -81,6 +90,21 @@ async fn phase(control: &Control, namespace: &str, run: &str, wanted: &str) {
     .await;
 }
 
+/// Waits until a build has come to its last stage.
+async fn last_stage_begins(stage: &Stage, project: &str, pipeline: &str, number: u64) {
+    let nodes = format!("namespaces/{project}/pipelines/{pipeline}/runs/{number}/nodes/");
+    let path = format!("/kapis/devops.kubesphere.io/v1alpha2/{nodes}");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while tokio::time::Instant::now() < deadline {
+        let nodes: Value = stage.get_as("alice", &path).await;
+        let last = nodes.as_array().and_then(|n| n.last());
+        if last.is_some_and(|n| n.get("startTime").is_some()) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// What was done just before a recording.
 pub async fn before(stage: &mut Stage, number: &str) {
     let control = stage.sim.control();
@@ -97,6 +121,12 @@ pub async fn before(stage: &mut Stage, number: &str) {
             let started = control.start_build("demo2snmj", "queued", None, &[("QUEUE", "600")]);
             started.expect("a build");
         }
+        // The run of 1615 is seen between the write of its id and that of its status.
+        "1615" => control.set_timings(Timings {
+            start_gap: 4_000_000,
+            ..stage.timings
+        }),
+        "1616" => control.set_timings(stage.timings),
         "1606" => control.compact().expect("a host cluster"),
         "1801" => {
             let outage = JenkinsOutage::new(page(500, "<html><body>Oops</body></html>"));
@@ -165,25 +195,18 @@ pub async fn before(stage: &mut Stage, number: &str) {
         }
         "2213" => control.flush_tokens(),
         "2214" => stage.forget_tokens(),
-        "3001" => {
-            for _ in 0..16 {
-                finished_build(&control, "demo4ksqs", "gate", None);
-            }
-        }
         "3020" => {
             // spec.action is taken and ignored (finding F-L9).
             let path = "/apis/devops.kubesphere.io/v1alpha3/namespaces/demo4ksqs/pipelineruns/gate-jsw5w";
-            let token = stage.login("alice").await;
-            let request = stage.http.patch(format!("{}{path}", stage.sim.url()));
-            let request = request
-                .bearer_auth(token)
-                .header("content-type", "application/merge-patch+json");
-            let answer = request.body(r#"{"spec":{"action":"Resume"}}"#).send().await;
-            assert!(
-                answer.is_ok_and(|a| a.status().is_success()),
-                "the patch is taken"
-            );
+            let body = json!({"spec": {"action": "Resume"}});
+            let kind = "application/merge-patch+json";
+            stage.send_as("alice", Method::PATCH, path, kind, &body).await;
         }
+        "3041" => {
+            last_stage_begins(stage, "demo4ksqs", "gate", 17).await;
+            control.controller(true).expect("a host cluster");
+        }
+        "3049" => control.controller(true).expect("a host cluster"),
         "3067" => {
             let input = InputScript {
                 id: "Deploy".into(),
@@ -242,6 +265,9 @@ pub async fn before(stage: &mut Stage, number: &str) {
         "3173" => health(ClusterHealth::Hangs),
         "3174" => health(ClusterHealth::KubeApiserverDown),
         "3181" => health(ClusterHealth::CredentialsRefused),
+        "3329" => control
+            .remove_argo_application("demo4ksqs", "l-prog")
+            .expect("an application"),
         "3415" => outage(&control, JenkinsFault::Down, "*"),
         "3416" => {
             control.jenkins_up().expect("a host cluster");
@@ -280,6 +306,17 @@ pub async fn ready(stage: &Stage, number: &str, path: &str) {
         }
         "1623" => has("demo2snmj", "own-6b02e0be-na2", "/metadata/finalizers").await,
         "3055" => phase(&control, "demo4ksqs", "gate-4pb6k", "Pending").await,
+        // The controller looks every three seconds; until it does, what it saw last is told.
+        "3036" => stage.control("").controller(false).expect("a host cluster"),
+        "3047" | "3052" => {
+            let run = if number == "3047" {
+                "gate-xz4fs"
+            } else {
+                "gate-n7p9w"
+            };
+            phase(&control, "demo4ksqs", run, "Pending").await;
+            control.controller(number == "3052").expect("a host cluster");
+        }
         "3073" => {
             let _ = control.answer_input("demo4ksqs", "multi", Some("main"), 5, true);
         }
