@@ -10,29 +10,26 @@ pub mod observe;
 pub mod report;
 pub mod target;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{Api, Resource, ResourceExt, api::PostParams};
+use kube::Resource;
 
 use self::{
     decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told, ours},
     observe::Named,
     report::{Came, Held},
 };
-use super::Context;
+use super::{Context, status};
 use crate::trouble::Trouble;
 use crate::{
     api::{
         ArtifactFetch, ArtifactFetchStatus, BuildRequest, TenantConnection,
         conditions::{ConditionType, Reason, is_true},
     },
-    runtime::{Host, ObjectKey, ReconcileError, Reconciler, Reference, Requeue, events::Severity},
+    runtime::{Host, ReconcileError, Reconciler, Reference, Requeue, events::Severity},
 };
-
-/// How long a write to our own API server may take.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The controller of ArtifactFetches.
 pub struct ArtifactFetches {
@@ -146,19 +143,7 @@ impl ArtifactFetches {
         status: ArtifactFetchStatus,
     ) -> Result<(), ReconcileError> {
         let note = report::note(object, came, &status);
-        let mut next = object.clone();
-        next.metadata.managed_fields = None;
-        next.status = Some(status);
-        let api: Api<ArtifactFetch> =
-            Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
-        let what = format!("write the status of ArtifactFetch {}", ObjectKey::of(object));
-        let name = object.name_any();
-        let params = PostParams::default();
-        let write = api.replace_status(&name, &params, &next);
-        tokio::time::timeout(WRITE_LIMIT, write)
-            .await
-            .map_err(|_| ReconcileError::Other(format!("{what}: no answer in time")))?
-            .map_err(ReconcileError::api(what))?;
+        status::replace(&self.ctx.client, object, |next| next.status = Some(status)).await?;
         if let Some(note) = note {
             let severity = if note.warning {
                 Severity::Warning

@@ -5,7 +5,7 @@ use crate::{
         BuildRequest,
         build_request::{CurrentRun, Outcome, RunState},
     },
-    controllers::build_request::decide::title,
+    controllers::build_request::{decide::title, outcome::may_have_files},
     gateway::{EncodedBranch, ProjectName, RunId, RunRef},
 };
 
@@ -45,7 +45,7 @@ pub fn of_build_request(name: &str, request: &BuildRequest) -> Result<Target, St
         return Err(format!("the run of BuildRequest {name:?} has not ended yet"));
     }
     let outcome = run.outcome.unwrap_or(Outcome::Indeterminate);
-    if !can_have_files(outcome) {
+    if !may_have_files(outcome) {
         return Err(format!(
             "the latest run of BuildRequest {name:?} ended as {outcome:?} and has no files: waiting for its next run"
         ));
@@ -69,20 +69,6 @@ fn of_run(connection: &str, run: &CurrentRun) -> Option<Target> {
         revision: title(run),
         incarnation: run.token.clone(),
     })
-}
-
-/// Whether a run that ended so may have archived files: whatever Jenkins built may have archived something before.
-const fn can_have_files(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Succeeded
-        | Outcome::Unstable
-        | Outcome::Failed
-        | Outcome::Aborted
-        | Outcome::Indeterminate
-        | Outcome::Cancelled
-        | Outcome::TimedOut => true,
-        Outcome::Skipped | Outcome::TriggerFailed | Outcome::Lost => false,
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::{
         build_request::{BuildRequest, CurrentRun},
         conditions::Reason,
     },
+    controllers::cluster,
     gateway::{CreateOutcome, ErrorKind, GatewayError, NewRun, ProjectScope},
     trouble::Trouble,
 };
@@ -169,12 +170,13 @@ impl Actor<'_> {
             uid: object.metadata.uid.clone(),
             resource_version: None,
         });
-        match api.delete(&object.name_any(), &this_one).await {
+        let what = "delete this BuildRequest after its spec.ttlAfterFinished".to_owned();
+        match cluster::write(what, api.delete(&object.name_any(), &this_one)).await {
             Ok(_) => ActOutcome::Nothing,
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => ActOutcome::Nothing,
+            Err(error) if error.is_gone() || error.is_conflict() => ActOutcome::Nothing,
             Err(error) => ActOutcome::Failed(Trouble::passing(
                 Reason::RemoteUnavailable,
-                format!("could not delete this BuildRequest after its spec.ttlAfterFinished: {error}"),
+                format!("could not {error}"),
             )),
         }
     }

@@ -11,7 +11,8 @@ use crate::{
         common::LocalRef,
         conditions::{ConditionType, Reason, find},
     },
-    controllers::cluster::get_opt,
+    controllers::cluster::{get_opt, write},
+    runtime::ReconcileError,
     trouble::Trouble,
 };
 
@@ -109,35 +110,37 @@ pub async fn ensure(client: &Client, object: &BuildRequest) -> Result<Option<Loc
     let name = name(object);
     let api: Api<ArtifactFetch> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let what = format!("ArtifactFetch {name:?}");
-    let failed = |verb: &str, error: kube::Error| match error {
-        kube::Error::Api(status) if status.code == 422 => Trouble::user(
+    let failed = |error: ReconcileError| match error {
+        ReconcileError::Api {
+            source: kube::Error::Api(status),
+            ..
+        } if status.code == 422 => Trouble::user(
             Reason::InvalidSpec,
             format!(
                 "spec.artifacts: the API server refuses the ArtifactFetch made from it: {}",
                 status.message
             ),
         ),
-        other => Trouble::passing(
-            Reason::RemoteUnavailable,
-            format!("could not {verb} {what}: {other}"),
-        ),
+        other => Trouble::passing(Reason::RemoteUnavailable, format!("could not {other}")),
     };
     let spec = wanted(object, template);
     match get_opt(&api, &name, &what).await? {
         None => {
             let mut fetch = ArtifactFetch::new(&name, spec);
             fetch.metadata.owner_references = object.controller_owner_ref(&()).map(|owner| vec![owner]);
-            api.create(&PostParams::default(), &fetch)
+            let params = PostParams::default();
+            write(format!("create {what}"), api.create(&params, &fetch))
                 .await
-                .map_err(|e| failed("create", e))?;
+                .map_err(failed)?;
         }
         Some(fetch) if !is_ours(&fetch, object) => return Err(taken(&name)),
         Some(fetch) if fetch.spec == spec => {}
         Some(mut fetch) => {
             fetch.spec = spec;
-            api.replace(&name, &PostParams::default(), &fetch)
+            let params = PostParams::default();
+            write(format!("update {what}"), api.replace(&name, &params, &fetch))
                 .await
-                .map_err(|e| failed("update", e))?;
+                .map_err(failed)?;
         }
     }
     Ok(Some(LocalRef { name }))

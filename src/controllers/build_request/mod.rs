@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -38,7 +38,7 @@ use self::{
     observe::Observer,
     turns::Turns,
 };
-use super::Context;
+use super::{Context, cluster, status};
 use crate::trouble::Trouble;
 use crate::{
     api::{
@@ -52,8 +52,6 @@ use crate::{
 
 /// Steps in one reconcile. There is always an end; this is for defects.
 const STEPS: usize = 12;
-/// How long a write to our own API server may take.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The controller of BuildRequests.
 pub struct BuildRequests {
@@ -285,23 +283,10 @@ impl BuildRequests {
             return Ok(Arc::clone(object));
         }
         let notes = report::notes(&before, &status, decision);
-        let mut next = object.as_ref().clone();
-        next.metadata.managed_fields = None;
-        next.status = Some(status);
-        let name = object.name_any();
-        let api: Api<BuildRequest> =
-            Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
-        let what = format!(
-            "write the status of BuildRequest {}",
-            ObjectKey::of(object.as_ref())
-        );
-        let written = tokio::time::timeout(
-            WRITE_LIMIT,
-            api.replace_status(&name, &PostParams::default(), &next),
-        )
-        .await
-        .map_err(|_| ReconcileError::Other(format!("{what}: no answer in time")))?
-        .map_err(ReconcileError::api(what))?;
+        let written = status::replace(&self.ctx.client, object.as_ref(), |next| {
+            next.status = Some(status);
+        })
+        .await?;
         self.note_turn(&written);
         self.count(&before, &written);
         self.announce(object, &notes).await;
@@ -377,13 +362,11 @@ impl BuildRequests {
         let api: Api<BuildRequest> =
             Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
         let what = format!("set the finalizer of BuildRequest {}", ObjectKey::of(object));
-        tokio::time::timeout(
-            WRITE_LIMIT,
+        cluster::write(
+            what,
             api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
         )
         .await
-        .map_err(|_| ReconcileError::Other(format!("{what}: no answer in time")))?
-        .map_err(ReconcileError::api(what))
     }
 
     /// The object is being deleted.

@@ -46,6 +46,20 @@ pub fn is_success(outcome: Outcome, spec: &BuildRequestSpec) -> bool {
     }
 }
 
+/// Whether a run that ended so may have archived files: whatever Jenkins built may have archived something before.
+pub const fn may_have_files(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Succeeded
+        | Outcome::Unstable
+        | Outcome::Failed
+        | Outcome::Aborted
+        | Outcome::Indeterminate
+        | Outcome::Cancelled
+        | Outcome::TimedOut => true,
+        Outcome::Skipped | Outcome::TriggerFailed | Outcome::Lost => false,
+    }
+}
+
 /// The phase of a BuildRequest whose last run ended so.
 pub fn phase(outcome: Outcome, spec: &BuildRequestSpec) -> BuildPhase {
     if is_success(outcome, spec) {

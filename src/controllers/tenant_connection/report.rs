@@ -14,7 +14,12 @@ pub async fn report(
     decision: &Decision,
 ) -> Result<(), ReconcileError> {
     if object.status.as_ref() != Some(&decision.status) {
-        status::write(&ctx.client, object, &decision.status).await?;
+        let status = Some(decision.status.clone());
+        match status::replace(&ctx.client, object, |next| next.status = status).await {
+            // Deleted meanwhile: nobody is left to be told.
+            Err(error) if error.is_gone() => return Ok(()),
+            written => written?,
+        };
     }
     match &decision.event {
         Some((Severity::Warning, reason, note)) => ctx.announcer.warning(object, *reason, note).await,

@@ -95,6 +95,11 @@ impl ReconcileError {
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 409)
     }
+
+    /// Whether the object does not exist any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 404)
+    }
 }
 
 /// Asks for the reconcile of an object, from anywhere. All clones are the same. Ringing twice is ringing once.

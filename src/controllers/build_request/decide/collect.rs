@@ -43,20 +43,6 @@ pub enum FetchState {
     Failed(String),
 }
 
-/// Whether artifacts can be asked of a run that ended so.
-const fn has_artifacts(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Succeeded
-        | Outcome::Unstable
-        | Outcome::Failed
-        | Outcome::Aborted
-        | Outcome::Indeterminate
-        | Outcome::Cancelled
-        | Outcome::TimedOut => true,
-        Outcome::Skipped | Outcome::TriggerFailed | Outcome::Lost => false,
-    }
-}
-
 /// Decides on a run that is over.
 pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
     let mut status = situation.status();
@@ -100,7 +86,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
     let Some(_) = spec
         .artifacts
         .as_ref()
-        .filter(|_| run.id.is_some() && has_artifacts(outcome))
+        .filter(|_| run.id.is_some() && outcome::may_have_files(outcome))
     else {
         return settle(situation, status, &run, outcome, None);
     };
