@@ -44,9 +44,11 @@ use crate::{
     api::{
         ArtifactFetch, FINALIZER, TenantConnection,
         build_request::{BuildRequest, BuildRequestStatus, RunState},
+        conditions::Reason,
     },
     runtime::{
         Bell, Host, ObjectKey, ReconcileError, Reconciler, Reference, Requeue, WatchScope, events::Severity,
+        harness::let_go_refused,
     },
 };
 
@@ -160,10 +162,12 @@ impl BuildRequests {
         let all = local::all_build_requests(&self.ctx.client, &self.scope)
             .await
             .map_err(|trouble| ReconcileError::Other(trouble.message))?;
+        let now = Timestamp::now();
         for object in all {
-            let connection = connection_of(&object);
-            let run = object.status.as_ref().and_then(|s| s.run.as_ref());
-            let _ = self.turns.note(&ObjectKey::of(&object), &connection, run);
+            let run = turns::contender(&object, now);
+            let _ = self
+                .turns
+                .note(&ObjectKey::of(&object), &connection_of(&object), run);
         }
         Ok(())
     }
@@ -186,6 +190,7 @@ impl BuildRequests {
             secrets: &self.secrets,
             scope: &self.scope,
             object,
+            connection: OnceCell::new(),
         };
         let situation = Situation {
             object,
@@ -262,7 +267,7 @@ impl BuildRequests {
     }
 
     fn note_turn(&self, object: &BuildRequest) {
-        let run = object.status.as_ref().and_then(|s| s.run.as_ref());
+        let run = turns::contender(object, Timestamp::now());
         let woken = self
             .turns
             .note(&ObjectKey::of(object), &connection_of(object), run);
@@ -381,6 +386,7 @@ impl BuildRequests {
             secrets: &self.secrets,
             scope: &self.scope,
             object,
+            connection: OnceCell::new(),
         };
         if let Some(run) = object.status.as_ref().and_then(|s| s.run.as_ref()) {
             match cleanup::carry_out(&observer, cleanup, run).await {
@@ -402,7 +408,15 @@ impl BuildRequests {
                     .await;
             }
         }
-        self.set_finalizer(object, false).await?;
+        if let Err(error) = self.set_finalizer(object, false).await {
+            if let Some(words) = error.refusal() {
+                self.ctx
+                    .announcer
+                    .warning(object.as_ref(), Reason::InvalidSpec, let_go_refused(words))
+                    .await;
+            }
+            return Err(error);
+        }
         self.gone(&ObjectKey::of(object.as_ref()));
         Ok(Requeue::OnChange)
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use tokio::sync::OnceCell;
 
 use super::{
     artifacts,
@@ -49,6 +50,8 @@ pub struct Observer<'a> {
     pub scope: &'a WatchScope,
     /// The object.
     pub object: &'a Arc<BuildRequest>,
+    /// The gateway to ask, or what stands in the way: looked up once in a step.
+    pub connection: OnceCell<Result<Connected, Trouble>>,
 }
 
 impl Observer<'_> {
@@ -67,10 +70,9 @@ impl Observer<'_> {
 
     /// The gateway to ask.
     pub async fn connected(&self) -> Result<Connected, Trouble> {
-        self.ctx
-            .connections
-            .get(&self.namespace(), &self.object.spec.connection_ref.name)
-            .await
+        let name = &self.object.spec.connection_ref.name;
+        let look = async || self.ctx.connections.get(&self.namespace(), name).await;
+        self.connection.get_or_init(look).await.clone()
     }
 
     /// The project that a run lives in.
@@ -190,7 +192,12 @@ impl Observer<'_> {
             ..Followed::default()
         };
         if asks_jenkins(situation, run, followed.run.as_ref()) {
-            followed.jenkins = ask_jenkins(&project, run).await?;
+            let over = |seen: &Run| matches!(seen.progress(), RunProgress::Finished(_));
+            followed.jenkins = match ask_jenkins(&project, run).await {
+                // That it is over is known; how it ended is asked again, up to a deadline.
+                Err(_) if followed.run.as_ref().is_some_and(over) => Asked::No,
+                asked => asked?,
+            };
         }
         match &followed.run {
             Some(seen) if has_stages(seen) => {

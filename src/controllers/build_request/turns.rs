@@ -2,7 +2,7 @@
 //!
 //! Two runs that are triggered while the first is still in Jenkins' queue get the same expected build number, and the
 //! remote deletes the second (contract §6.2 step 6; finding A3). A build number alone does not end that danger, leaving
-//! the queue does: so a turn lasts from the intent until the run is known to have left the queue, or is over.
+//! the queue does: so a turn lasts from the intent until the run is known to have left the queue, is over, or was given up.
 //!
 //! In memory, made anew from the statuses after a restart. One owner (the reconciler), short locks, no I/O.
 
@@ -11,9 +11,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::decide::begin::Turn;
 use crate::{
-    api::build_request::{CurrentRun, RunState},
+    api::{
+        build_request::{BuildRequest, BuildRequestStatus, CurrentRun, RunState},
+        conditions::{ConditionType, Reason, find},
+    },
     runtime::ObjectKey,
 };
 
@@ -53,6 +60,27 @@ struct Inner {
     /// Active runs per TenantConnection.
     active: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     waiting_for_room: HashMap<ObjectKey, VecDeque<ObjectKey>>,
+}
+
+/// The run of `object` that others have to wait for; None where there is none, or where it was given up.
+pub fn contender(object: &BuildRequest, now: Timestamp) -> Option<&CurrentRun> {
+    let status = object.status.as_ref()?;
+    let run = status.run.as_ref()?;
+    let deadline = object.spec.timeouts.trigger.get();
+    (!is_given_up(status, run, deadline, now)).then_some(run)
+}
+
+/// Whether nothing more is done about a run without a build number until a person acts. One that may not be removed, or
+/// not be told from others, is waited for until it should have started, and no longer: nobody waits for ever. Where our
+/// chosen name was taken, there is no run of ours.
+fn is_given_up(status: &BuildRequestStatus, run: &CurrentRun, deadline: Duration, now: Timestamp) -> bool {
+    let Some(stalled) = find(&status.conditions, ConditionType::Stalled).filter(|c| c.status == "True")
+    else {
+        return false;
+    };
+    let sent = run.sent_at.as_ref().map_or(run.intended_at.0, |at| at.0);
+    let waited = Duration::try_from(now.duration_since(sent)).unwrap_or_default();
+    run.id.is_none() && (waited >= deadline || stalled.reason == Reason::RunNameTaken.as_str())
 }
 
 /// Whether a run in this state may be swallowed by another start, or swallow it.

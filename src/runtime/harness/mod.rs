@@ -10,6 +10,8 @@ use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use crate::api::conditions::bounded;
+
 use super::{
     backoff::Backoffs,
     events::Announcer,
@@ -96,10 +98,33 @@ impl ReconcileError {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 409)
     }
 
+    /// The API server's words where it takes no change of the object as it is: it breaks the schema of its kind, or a
+    /// policy of the cluster.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Api {
+                source: kube::Error::Api(status),
+                ..
+            } if status.code == 422 => Some(&status.message),
+            _ => None,
+        }
+    }
+
     /// Whether the object does not exist any more.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 404)
     }
+}
+
+/// What people read where the API server does not let us take our finalizer off an object that is being deleted.
+pub fn let_go_refused(words: &str) -> String {
+    bounded(
+        &format!(
+            "it cannot be deleted as long as the API server refuses every change of it ({words}): correct the object, or \
+             the policy that refuses it; it is tried again"
+        ),
+        1000,
+    )
 }
 
 /// Asks for the reconcile of an object, from anywhere. All clones are the same. Ringing twice is ringing once.

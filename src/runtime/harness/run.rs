@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 use super::{
     Env, ReconcileError, Reconciler, Requeue,
     known::{Known, News},
+    let_go_refused,
 };
 use crate::{
     api::{FINALIZER, conditions::Reason},
@@ -31,7 +32,7 @@ use crate::{
     },
 };
 
-/// How long reading one object may take.
+/// How long reading one object, or letting it go, may take.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 /// After somebody else changed the object: soon.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
@@ -342,15 +343,21 @@ impl<R: Reconciler> Worker<R> {
             "resourceVersion": meta.metadata.resource_version,
         }}));
         let api: Api<PartialObjectMeta<R::Kind>> = Api::namespaced(self.env.client.clone(), &key.namespace);
-        match api
-            .patch_metadata(&key.name, &PatchParams::default(), &patch)
-            .await
-        {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => other
-                .map(|_| ())
-                .map_err(ReconcileError::api(format!("let go {} {key}", R::Kind::KIND))),
+        let what = format!("let go {} {key}", R::Kind::KIND);
+        let params = PatchParams::default();
+        let error = match timeout(READ_LIMIT, api.patch_metadata(&key.name, &params, &patch)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(()),
+            Ok(Err(error)) => ReconcileError::api(what)(error),
+            Err(_) => ReconcileError::Other(format!("{what}: the API server did not answer in time")),
+        };
+        if let Some(words) = error.refusal() {
+            self.env
+                .announcer
+                .warning(meta, Reason::InvalidSpec, let_go_refused(words))
+                .await;
         }
+        Err(error)
     }
 
     fn forget(&self, key: &ObjectKey) {

@@ -1,11 +1,16 @@
 //! What came of an act, into the status.
 
-use super::{Decision, Situation, Standing, Wake, ending::end, hindered};
+use super::{
+    Act, Decision, Situation, Standing, Wake,
+    ending::end,
+    hindered,
+    stop::{not_stopped, stopping},
+};
 use crate::{
     api::{
         build_request::{BuildPhase, BuildRequestStatus, LogStatus, RunState, StopReason, TriggerRung},
         common::LocalRef,
-        conditions::Reason,
+        conditions::{Reason, bounded},
     },
     gateway::Run,
     trouble::Trouble,
@@ -46,6 +51,7 @@ pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -
     // What was written, with its conditions: what the decision before meant to write lacks them.
     let mut status = situation.status();
     match came {
+        ActOutcome::Nothing if before.act == Act::Stop => stopping(situation, status),
         ActOutcome::Nothing => Decision::wait(status, Standing::Unchanged, before.wake),
         ActOutcome::Sent(remote) => {
             if let Some(run) = &mut status.run {
@@ -118,8 +124,46 @@ pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -
             status.artifact_fetch_ref = Some(reference.clone());
             Decision::wait(status, Standing::Unchanged, before.wake)
         }
+        ActOutcome::Failed(trouble) if before.act == Act::Stop => not_stopped(situation, trouble),
+        ActOutcome::Failed(trouble) if before.act == Act::DeleteRun => {
+            not_removed(situation, before, trouble)
+        }
         ActOutcome::Failed(trouble) => with_trouble(situation, status, trouble),
     }
+}
+
+/// The run object could not be removed.
+fn not_removed(situation: &Situation<'_>, before: &Decision, trouble: &Trouble) -> Decision {
+    let status = situation.status();
+    let Some(run) = &status.run else {
+        return with_trouble(situation, status, trouble);
+    };
+    let object = format!(
+        "PipelineRun {} in project {}",
+        run.name.as_deref().unwrap_or_default(),
+        run.project
+    );
+    if run.state == RunState::Ended {
+        // It was only to be tidied up: what is left to bring home does not wait for that.
+        let message = format!("{object} is over and was not removed: {trouble}. Delete it there");
+        return Decision::wait(status, Standing::Unchanged, before.wake).note(true, trouble.reason, message);
+    }
+    let mut trouble = trouble.clone();
+    if trouble.is_stalled() {
+        let why = status
+            .failure
+            .as_ref()
+            .map_or_else(|| "It is not wanted any more".into(), |f| f.message.clone());
+        trouble.message = bounded(
+            &format!(
+                "{object} has no build number and could not be removed, so that it may still be built: {trouble}. {why}. \
+                 Delete it there, or ask for a rerun to leave it alone; other builds of the pipeline wait for it until \
+                 spec.timeouts.trigger has passed"
+            ),
+            1000,
+        );
+    }
+    with_trouble(situation, status, &trouble)
 }
 
 /// The run is over because we asked for that.

@@ -16,7 +16,7 @@ use crate::{
         build_request::{BuildPhase, BuildRequestStatus, StopReason},
         conditions::{Reason, bounded},
     },
-    gateway::{JenkinsRun, Run, RunProgress, Stage},
+    gateway::{BuildOutcome, JenkinsRun, Run, RunProgress, Stage},
     trouble::Trouble,
 };
 
@@ -72,19 +72,37 @@ pub fn decide(situation: &Situation<'_>, seen: &Result<Followed, Trouble>) -> De
         take_stages(&mut status, stages);
     }
     match progress {
+        // It was never given to Jenkins, and never will be.
+        _ if remote.orphan && !started => trigger_failed(situation, status, seen),
         RunProgress::Finished(Some(how)) => over(situation, status, how),
-        // It is over, but nobody could tell how: ask again.
-        RunProgress::Finished(None) => busy(
-            status,
-            BuildPhase::Running,
-            Reason::Running,
-            "the build is over; its result is being read",
-            Wake::After(Duration::from_secs(1)),
-        ),
+        RunProgress::Finished(None) => unexplained(situation, status, &seen.jenkins),
         _ if started && matches!(seen.jenkins, Asked::Gone) => lost(situation, status),
-        _ if remote.orphan => trigger_failed(situation, status, seen),
         _ => on_its_way(situation, status, progress, seen),
     }
+}
+
+/// The remote says that it failed, but not in which of three ways, and Jenkins did not say either (contract §8.8). It is
+/// asked again, up to a deadline; a build that Jenkins has forgotten by then failed.
+fn unexplained(situation: &Situation<'_>, status: BuildRequestStatus, jenkins: &Asked) -> Decision {
+    let run = status.run.as_ref();
+    let ended = run.and_then(|run| run.completion_time.as_ref());
+    let overdue = ended.is_some_and(|at| situation.since(at) >= situation.tunables.collect_deadline);
+    if overdue || matches!(jenkins, Asked::Gone) {
+        let stopped = run.is_some_and(|run| run.stop.is_some());
+        let how = if stopped {
+            BuildOutcome::Aborted
+        } else {
+            BuildOutcome::Failure
+        };
+        return over(situation, status, how);
+    }
+    busy(
+        status,
+        BuildPhase::Running,
+        Reason::Running,
+        "the build is over; its result is being read",
+        Wake::Backoff,
+    )
 }
 
 /// What the two views of a run say together: Jenkins' own word counts where it was asked and is further.
@@ -190,4 +208,4 @@ fn on_its_way(
 
 #[cfg(test)]
 #[path = "follow_tests.rs"]
-mod tests;
+pub(super) mod tests;

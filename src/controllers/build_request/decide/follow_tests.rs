@@ -4,13 +4,14 @@ use super::*;
 use crate::{
     api::build_request::{BuildRequest, CurrentRun, Outcome, RunState},
     controllers::build_request::decide::{
+        after::{self, ActOutcome},
         ours::TOKEN_ANNOTATION,
         testing::{ago, object_in, situation, t0},
     },
     gateway::{EncodedBranch, JenkinsResult, JenkinsState, RunId, RunPhase},
 };
 
-fn remote(id: Option<&str>, phase: RunPhase, state: Option<JenkinsState>) -> Run {
+pub fn remote(id: Option<&str>, phase: RunPhase, state: Option<JenkinsState>) -> Run {
     Run {
         name: "build-x".into(),
         uid: "run-uid".into(),
@@ -52,14 +53,14 @@ fn build(state: JenkinsState, result: JenkinsResult) -> JenkinsRun {
     }
 }
 
-fn finished(phase: RunPhase, result: JenkinsResult) -> Run {
+pub fn finished(phase: RunPhase, result: JenkinsResult) -> Run {
     let mut run = remote(Some("7"), phase, Some(JenkinsState::Finished));
     run.jenkins = Some(build(JenkinsState::Finished, result));
     run.completed = Some(t0());
     run
 }
 
-fn see(object: &BuildRequest, run: Option<Run>) -> Decision {
+pub fn see(object: &BuildRequest, run: Option<Run>) -> Decision {
     decide(
         &situation(object),
         &Ok(Followed {
@@ -69,7 +70,7 @@ fn see(object: &BuildRequest, run: Option<Run>) -> Decision {
     )
 }
 
-fn with_run(state: RunState, edit: impl FnOnce(&mut CurrentRun)) -> BuildRequest {
+pub fn with_run(state: RunState, edit: impl FnOnce(&mut CurrentRun)) -> BuildRequest {
     let mut object = object_in(state);
     edit(object.status.as_mut().unwrap().run.as_mut().unwrap());
     object
@@ -301,97 +302,6 @@ fn a_stuck_run_whose_build_is_gone_is_lost_and_its_object_removed() {
 }
 
 #[test]
-fn the_trigger_deadline_removes_the_run_and_tells_what_jenkins_said() {
-    let object = with_run(RunState::Submitted, |run| {
-        run.id = None;
-        run.sent_at = Some(ago(601));
-    });
-    let seen = Followed {
-        run: Some(remote(None, RunPhase::None, None)),
-        trigger_failure: Some("No such parameter definition: X".into()),
-        ..Default::default()
-    };
-    let decision = decide(&situation(&object), &Ok(seen));
-    assert_eq!(decision.act, Act::DeleteRun);
-    let run = decision.status.run.as_ref().unwrap();
-    assert_eq!(
-        run.state,
-        RunState::Submitted,
-        "over only when its removal is confirmed"
-    );
-    assert!(
-        decision
-            .status
-            .failure
-            .as_ref()
-            .unwrap()
-            .message
-            .contains("No such parameter definition")
-    );
-
-    let mut written = object.clone();
-    written.status = Some(decision.status.clone());
-    let removed = super::super::after::decide(
-        &situation(&written),
-        &decision,
-        &super::super::after::ActOutcome::Removed,
-    );
-    let run = removed.status.run.unwrap();
-    assert_eq!(
-        (run.state, run.outcome),
-        (RunState::Ended, Some(Outcome::TriggerFailed))
-    );
-}
-
-#[test]
-fn cancel_and_time_out_stop_a_build_once_in_half_a_minute() {
-    let running = || Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running)));
-    let mut cancelled = object_in(RunState::Started);
-    cancelled.spec.cancel = true;
-    let late = with_run(RunState::Started, |run| run.start_time = Some(ago(100_000)));
-    for (object, reason) in [(cancelled, StopReason::Cancelled), (late, StopReason::TimedOut)] {
-        let first = see(&object, running());
-        assert_eq!(first.act, Act::Stop);
-        assert_eq!(
-            first.status.run.as_ref().unwrap().stop.as_ref().unwrap().reason,
-            reason
-        );
-        let mut again = object.clone();
-        again.status = Some(first.status);
-        assert_eq!(see(&again, running()).act, Act::Nothing, "it was just asked for");
-        again
-            .status
-            .as_mut()
-            .unwrap()
-            .run
-            .as_mut()
-            .unwrap()
-            .stop
-            .as_mut()
-            .unwrap()
-            .requested_at = ago(31);
-        assert_eq!(see(&again, running()).act, Act::Stop);
-        let over = see(&again, Some(finished(RunPhase::Failed, JenkinsResult::Aborted)));
-        let expected = if reason == StopReason::Cancelled {
-            Outcome::Cancelled
-        } else {
-            Outcome::TimedOut
-        };
-        assert_eq!(over.status.run.unwrap().outcome, Some(expected));
-    }
-}
-
-#[test]
-fn cancel_before_there_is_a_build_number_removes_the_run() {
-    let mut object = with_run(RunState::Submitted, |run| run.id = None);
-    object.spec.cancel = true;
-    assert_eq!(
-        see(&object, Some(remote(None, RunPhase::None, None))).act,
-        Act::DeleteRun
-    );
-}
-
-#[test]
 fn an_unreachable_remote_keeps_the_last_truth() {
     let object = object_in(RunState::Started);
     let decision = decide(
@@ -424,4 +334,62 @@ fn the_same_observation_gives_the_same_status() {
         Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running))),
     );
     assert_eq!(once.status, twice.status);
+}
+
+/// The decision, its status as it is written, and what comes of its act, as it is written.
+pub fn written(object: &BuildRequest, decision: &Decision) -> BuildRequest {
+    let mut next = object.clone();
+    next.status = Some(crate::controllers::build_request::report::status(
+        &situation(object),
+        decision,
+    ));
+    next
+}
+
+pub fn came(object: &BuildRequest, decision: &Decision, outcome: &ActOutcome) -> Decision {
+    after::decide(&situation(object), decision, outcome)
+}
+
+#[test]
+fn a_lost_run_that_may_not_be_removed_is_lost_all_the_same() {
+    let object = object_in(RunState::Started);
+    let seen = Followed {
+        run: Some(remote(Some("7"), RunPhase::Running, Some(JenkinsState::Running))),
+        jenkins: Asked::Gone,
+        ..Default::default()
+    };
+    let lost = decide(&situation(&object), &Ok(seen));
+    let object = written(&object, &lost);
+    let refused = ActOutcome::Failed(Trouble::user(Reason::AccessDenied, "you may not"));
+    let then = came(&object, &lost, &refused);
+    assert_eq!((&then.standing, then.wake), (&Standing::Unchanged, Wake::Now));
+    assert!(then.notes[0].message.contains("build-x"), "{:?}", then.notes);
+}
+
+#[test]
+fn a_failure_that_nobody_explains_ends_as_a_failure() {
+    let failed = |ended: i64| {
+        let mut run = remote(Some("7"), RunPhase::Failed, None);
+        run.completed = Some(ago(ended).0);
+        run
+    };
+    let rows = [
+        (1, Asked::No, None),
+        (1, Asked::Gone, Some(Outcome::Failed)),
+        (601, Asked::No, Some(Outcome::Failed)),
+    ];
+    for (ended, jenkins, outcome) in rows {
+        let object = object_in(RunState::Started);
+        let seen = Followed {
+            run: Some(failed(ended)),
+            jenkins: jenkins.clone(),
+            ..Default::default()
+        };
+        let decision = decide(&situation(&object), &Ok(seen));
+        assert_eq!(
+            decision.status.run.unwrap().outcome,
+            outcome,
+            "{ended} s, {jenkins:?}"
+        );
+    }
 }

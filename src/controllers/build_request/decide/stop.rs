@@ -2,10 +2,21 @@
 
 use std::time::Duration;
 
-use super::{Act, Decision, Situation, Standing, Wake, busy, follow::Followed, title};
-use crate::api::{
-    build_request::{BuildPhase, BuildRequestStatus, Failure, StopReason, StopRequest},
-    conditions::{Reason, bounded},
+use super::{
+    super::inputs,
+    Act, Decision, Situation, Standing, Wake, busy,
+    ending::{collecting, end, removed},
+    follow::Followed,
+    hindered,
+    step::asked_by,
+    title,
+};
+use crate::{
+    api::{
+        build_request::{BuildPhase, BuildRequestStatus, Failure, StopReason, StopRequest},
+        conditions::{ConditionType, Reason, bounded, is_true},
+    },
+    trouble::Trouble,
 };
 
 /// Asks for a stop where one is due, again every half minute as long as it has no effect.
@@ -32,25 +43,12 @@ pub(super) fn stop_if_due(situation: &Situation<'_>, status: &BuildRequestStatus
             requested_at: situation.time(),
         });
     }
-    let why = match reason {
-        StopReason::Cancelled => "spec.cancel is true",
-        StopReason::TimedOut => "it took longer than spec.timeouts.run",
-        StopReason::TriggerTimedOut => "it took longer than spec.timeouts.trigger to start",
+    let decision = if asked.is_some() && is_true(&status.conditions, ConditionType::Stalled) {
+        // That it was refused stays in the conditions until another request ends otherwise.
+        Decision::wait(status, Standing::Unchanged, look_again(situation))
+    } else {
+        stopping(situation, status)
     };
-    let name = status.run.as_ref().map(title).unwrap_or_default();
-    let phase = situation
-        .object
-        .status
-        .as_ref()
-        .and_then(|s| s.phase)
-        .unwrap_or(BuildPhase::Running);
-    let decision = busy(
-        status,
-        phase,
-        Reason::Stopping,
-        &format!("{name} is being stopped: {why}"),
-        Wake::After(situation.poll.min(Duration::from_secs(2))),
-    );
     Some(if ask_again {
         decision.act(Act::Stop)
     } else {
@@ -58,8 +56,51 @@ pub(super) fn stop_if_due(situation: &Situation<'_>, status: &BuildRequestStatus
     })
 }
 
+/// The remote was asked for a stop.
+pub(super) fn stopping(situation: &Situation<'_>, status: BuildRequestStatus) -> Decision {
+    let Some((run, stop)) = status
+        .run
+        .as_ref()
+        .and_then(|run| run.stop.as_ref().map(|stop| (run, stop)))
+    else {
+        return Decision::wait(status, Standing::Unchanged, Wake::Now);
+    };
+    let why = match stop.reason {
+        StopReason::Cancelled => "spec.cancel is true",
+        StopReason::TimedOut => "it took longer than spec.timeouts.run",
+        StopReason::TriggerTimedOut => "it took longer than spec.timeouts.trigger to start",
+    };
+    let message = format!("{} is being stopped: {why}", title(run));
+    let phase = status.phase.unwrap_or(BuildPhase::Running);
+    busy(status, phase, Reason::Stopping, &message, look_again(situation))
+}
+
+/// The remote refuses to stop a build, or cannot be asked: its end is looked for all the same.
+pub(super) fn not_stopped(situation: &Situation<'_>, trouble: &Trouble) -> Decision {
+    let status = situation.status();
+    let name = status.run.as_ref().map(title).unwrap_or_default();
+    let told = Trouble {
+        message: bounded(
+            &format!("{name} could not be stopped, it is asked again: {trouble}"),
+            1000,
+        ),
+        ..trouble.clone()
+    };
+    Decision {
+        wake: Wake::After(situation.poll),
+        ..hindered(situation, &told)
+    }
+}
+
+/// A build that is being stopped is over soon.
+fn look_again(situation: &Situation<'_>) -> Wake {
+    let refused = is_true(&situation.status().conditions, ConditionType::Stalled);
+    let soon = situation.poll.min(Duration::from_secs(2));
+    Wake::After(if refused { situation.poll } else { soon })
+}
+
 /// Removes a run that has no build number. It counts as over when the remote has confirmed that, not before: until then
-/// it may still be started there, and another try beside it would be a second build.
+/// it may still be started there, and another try beside it would be a second build; that is for a person to decide.
 pub(super) fn remove(
     situation: &Situation<'_>,
     mut status: BuildRequestStatus,
@@ -68,7 +109,18 @@ pub(super) fn remove(
     let Some(run) = &mut status.run else {
         return Decision::wait(status, Standing::Unchanged, Wake::Now);
     };
-    run.stop.get_or_insert(StopRequest {
+    if run.stop.is_some() {
+        if !asked_by(run, &inputs::wanted(situation.object))
+            && is_true(&status.conditions, ConditionType::Stalled)
+        {
+            // Whoever read that it could not be removed wants another one nevertheless.
+            end(&mut status, situation, removed(reason));
+            return collecting(status);
+        }
+        // What came of the last try stays in the conditions until this one ends otherwise.
+        return Decision::wait(status, Standing::Unchanged, Wake::Backoff).act(Act::DeleteRun);
+    }
+    run.stop = Some(StopRequest {
         reason,
         requested_at: situation.time(),
     });
@@ -101,3 +153,7 @@ pub(super) fn trigger_failed(
     });
     remove(situation, status, StopReason::TriggerTimedOut)
 }
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod tests;
