@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{PROJECT, Stage, condition, parameters, phase_of, while_nothing_happens};
+use common::{PROJECT, Setup, Stage, acme, condition, parameters, phase_of, scripted, shop};
 use serde_json::json;
 use tenantry::api::build_request::{BuildPhase, BuildRequest, Outcome, TriggerRung};
+use tenantry_simulator::Role;
 
 const FAST: (&str, &str) = ("DURATION", "2");
 
@@ -221,7 +222,7 @@ async fn a_rerun_builds_once_more_and_the_first_is_remembered() {
     assert_eq!(status.history.len(), 1);
     assert_eq!(status.history[0].token, first.token);
     stage.rerun("again", "1").await;
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 2, "the same value asks for nothing more");
 }
 
@@ -271,7 +272,7 @@ async fn suspend_holds_back_what_was_not_started() {
         )
         .await;
     stage.until_phase("held", BuildPhase::Suspended).await;
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 0);
     stage.patch("held", json!({"spec": {"suspend": false}})).await;
     stage.until_ready("held").await;
@@ -300,6 +301,74 @@ async fn retries_end_at_the_limit_and_each_is_a_build_of_its_own() {
 }
 
 #[tokio::test]
+async fn only_the_endings_that_retry_names_are_tried_again() {
+    let result = |result| json!({"parameters": parameters(&[FAST, ("RESULT", result)])});
+    let long = parameters(&[("DURATION", "6000")]);
+    let rows = [
+        ("Failure", result("FAILURE"), "BuildFailed"),
+        ("Unstable", result("UNSTABLE"), "BuildUnstable"),
+        ("Aborted", result("ABORTED"), "BuildAborted"),
+        (
+            "TimedOut",
+            json!({"parameters": long, "timeouts": {"run": "2s"}}),
+            "RunTimedOut",
+        ),
+        (
+            "TriggerFailed",
+            json!({"timeouts": {"trigger": "1s"}}),
+            "TriggerFailed",
+        ),
+        ("Lost", json!({"parameters": long}), "RunLost"),
+    ];
+    // Each ending where it is named, and where only its neighbour is.
+    let mut cases = Vec::new();
+    for (n, (ending, spec, reason)) in rows.iter().enumerate() {
+        let neighbour = rows[(n + 1) % rows.len()].0;
+        for (named, tries) in [(*ending, 2), (neighbour, 1)] {
+            let name = format!("{}-{tries}", ending.to_lowercase());
+            let mut spec = spec.clone();
+            spec["pipeline"] = json!(name);
+            spec["retry"] = json!({"limit": 1, "backoff": "1s", "outcomes": [named]});
+            cases.push((name, *ending, spec, *reason, tries));
+        }
+    }
+    let project = cases
+        .iter()
+        .fold(shop(Role::tenant()), |p, (name, ..)| p.pipeline(scripted(name)));
+    let stage = Stage::with(Setup {
+        world: acme([project]),
+        ..Setup::default()
+    })
+    .await;
+    let control = stage.simulator.control();
+    for (name, ending, spec, ..) in &cases {
+        if *ending == "TriggerFailed" {
+            control.disable_job(PROJECT, name, true).unwrap();
+        }
+        stage.build(name, spec.clone()).await;
+    }
+    for (name, _, _, _, tries) in cases.iter().filter(|case| case.1 == "Lost") {
+        for number in 1..=*tries {
+            stage
+                .until(name, &format!("build {number} runs"), |o| {
+                    let id = o.status.as_ref().and_then(|s| s.run.as_ref()?.id.as_deref());
+                    phase_of(o) == Some(BuildPhase::Running) && id == Some(&number.to_string())
+                })
+                .await;
+            control.vanish_build(PROJECT, name, None, number).unwrap();
+        }
+    }
+    for (name, ending, _, reason, tries) in &cases {
+        let (object, _) = stage.until_stalled(name, reason).await;
+        let run = object.status.unwrap().run.unwrap();
+        assert_eq!(u64::from(run.attempt), *tries, "{name}");
+        let built = usize::try_from(*tries).unwrap();
+        let built = if *ending == "TriggerFailed" { 0 } else { built };
+        assert_eq!(stage.built(name), built, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn cancel_stops_a_running_build() {
     let stage = Stage::new().await;
     stage
@@ -319,7 +388,7 @@ async fn cancel_stops_a_running_build() {
     );
     assert!(!stage.simulator.ledger().actions("stop").is_empty());
     stage.patch("stop", json!({"spec": {"cancel": false}})).await;
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 1, "taking cancel back does not build again");
 }
 

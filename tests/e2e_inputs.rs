@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{
-    PASSWORD, PROJECT, Setup, Stage, USER, acme, condition, parameters, scripted, shop, while_nothing_happens,
-};
+use common::{PASSWORD, PROJECT, Setup, Stage, USER, acme, condition, parameters, scripted, shop};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -79,7 +77,7 @@ async fn parameters_that_jenkins_would_refuse_are_refused_before_anything_is_sen
             assert!(message.contains(word), "{name}: {word} in {message}");
         }
     }
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_nothing_sent(&stage);
     stage
         .build(
@@ -248,11 +246,14 @@ fn crowded() -> World {
             .owned_by(USER)
             .pipeline(scripted("build"))
     };
-    let hidden = Project::new("acme", "hidden")
-        .named("hiddenx1y2z")
-        .owned_by(USER)
-        .unlabelled();
-    let mut world = acme([shop, twin("twinaaaaa"), twin("twinbbbbb"), hidden]).cluster("member-1");
+    let unlisted = |short: &str, name: &str| {
+        Project::new("acme", short)
+            .named(name)
+            .owned_by(USER)
+            .unlabelled()
+    };
+    let (hidden, stray) = (unlisted("hidden", "hiddenx1y2z"), unlisted("stray", "strayx1y2z"));
+    let mut world = acme([shop, twin("twinaaaaa"), twin("twinbbbbb"), hidden, stray]).cluster("member-1");
     world.workspaces.clear();
     world
         .workspace(Workspace::new("acme", &["host", "member-1"]).member(USER, Role::workspace_member()))
@@ -266,6 +267,12 @@ async fn what_is_not_there_is_told_with_what_is() {
         ..Setup::default()
     })
     .await;
+    // Moved by hand, say: its namespace names another workspace.
+    stage
+        .simulator
+        .control()
+        .set_workspace_labels("strayx1y2z", None, Some("other"))
+        .unwrap();
     stage
         .apply::<TenantConnection>(json!({
             "apiVersion": "tenantry.dev/v1alpha1", "kind": "TenantConnection", "metadata": {"name": "elsewhere"},
@@ -275,7 +282,7 @@ async fn what_is_not_there_is_told_with_what_is() {
             },
         }))
         .await;
-    let rows: [(&str, Value, &str, &[&str]); 10] = [
+    let rows: [(&str, Value, &str, &[&str]); 11] = [
         (
             "ambiguous",
             json!({"project": "twin"}),
@@ -289,10 +296,16 @@ async fn what_is_not_there_is_told_with_what_is() {
             &["shoop", "shop", "twin"],
         ),
         (
-            "mislabelled",
+            "hidden",
             json!({"project": "hiddenx1y2z"}),
             "ProjectNotFound",
             &["hiddenx1y2z", "does not list it"],
+        ),
+        (
+            "mislabelled",
+            json!({"project": "strayx1y2z"}),
+            "ProjectMislabelled",
+            &["strayx1y2z", "kubesphere.io/workspace", "\"other\"", "\"acme\""],
         ),
         (
             "no-pipeline",
@@ -392,7 +405,7 @@ async fn a_wrong_password_stalls_without_hammering_and_a_corrected_secret_heals_
         assert!(message.contains("Secret"), "{message}");
         assert!(!message.contains("not-the-password"), "{message}");
     }
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     let logins = stage.simulator.ledger().logins("*", "*");
     assert!(logins <= 2, "{logins} logins: ten lock the user out");
     stage.connect(&stage.simulator.url(), PASSWORD).await;
@@ -421,7 +434,7 @@ async fn a_locked_out_user_is_left_alone() {
         .until("locked", "LockedOut", |o| condition(o, "Ready").1 == "LockedOut")
         .await;
     assert_eq!(condition(&object, "Stalled").0, "", "time may end it");
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     let logins = stage.simulator.ledger().logins("*", "*");
     assert!(logins <= 2, "{logins} logins keep the lock-out alive");
     // Somebody frees the user and gives it another password: a change of the Secret is tried at once.

@@ -18,10 +18,13 @@ use tenantry_test_support::{PATIENCE, Seen, wait_for};
 const FAST: (&str, &str) = ("DURATION", "2");
 const LONG: (&str, &str) = ("DURATION", "6000");
 
-async fn stage_of(pipelines: &[&str], role: Role) -> Stage {
+/// A stage with these pipelines beside `build`, where a clean-up is given up soon if it may be.
+async fn stage_of(pipelines: &[&str], role: Role, gives_up: bool) -> Stage {
     let project = pipelines.iter().fold(shop(role), |p, n| p.pipeline(scripted(n)));
+    let soon = || vec!["--tune".into(), "cleanup-deadline=5s".into()];
     Stage::with(Setup {
         world: acme([project]),
+        args: if gives_up { soon() } else { vec![] },
         ..Setup::default()
     })
     .await
@@ -64,7 +67,7 @@ async fn deletion_does_on_the_remote_what_the_policy_says() {
     let names: Vec<_> = rows.iter().map(|row| row.0).collect();
     for role in [Role::tenant(), Role::tenant_without_pipelineruns()] {
         let may_delete = role == Role::tenant();
-        let stage = stage_of(&names, role).await;
+        let stage = stage_of(&names, role, !may_delete).await;
         for (name, policy, over, ..) in rows {
             let duration = if over { FAST } else { LONG };
             stage
@@ -136,13 +139,13 @@ async fn what_never_started_is_deleted_at_once_and_what_has_no_number_never_star
         until_gone(&stage, name).await;
     }
     control.controller(true).unwrap();
-    common::while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 0);
 }
 
 #[tokio::test]
 async fn deletion_lets_go_after_its_deadline_and_says_so() {
-    let stage = Stage::new().await;
+    let stage = stage_of(&[], Role::tenant(), true).await;
     stage
         .build(
             "stuck",
@@ -330,7 +333,7 @@ async fn a_build_costs_few_reconciles_and_writes_and_tells_what_happened() {
 
     // What is over is left alone: nothing is written, and nothing asked of the remote.
     let asked = stage.simulator.ledger().snapshot().requests.len();
-    common::while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     let later = watched.get("calm").await.unwrap();
     assert_eq!(later.metadata.resource_version, object.metadata.resource_version);
     let since = stage.simulator.ledger().snapshot().requests.split_off(asked);

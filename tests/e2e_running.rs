@@ -18,8 +18,6 @@ async fn stage_of(pipelines: &[&str], role: Role) -> Stage {
     let project = pipelines.iter().fold(shop(role), |p, n| p.pipeline(scripted(n)));
     Stage::with(Setup {
         world: acme([project]),
-        // Nothing here may end by this deadline.
-        args: vec!["--tune".into(), "collect-deadline=600s".into()],
         ..Setup::default()
     })
     .await
@@ -353,6 +351,15 @@ async fn a_kill_in_any_phase_costs_nothing() {
             json!({"parameters": parameters(&[("QUEUE", "60"), LONG, ("LOG_BYTES", "30000")])}),
         )
         .await;
+    control.controller(false).unwrap();
+    stage.restart_operator().await;
+    stage
+        .until("kill", "it was sent and has no number yet", |o| {
+            condition(o, "Ready").2.contains("waits for its build number")
+        })
+        .await;
+    stage.kill_operator();
+    control.controller(true).unwrap();
     for phase in [BuildPhase::Queued, BuildPhase::Running] {
         stage.restart_operator().await;
         stage.until_phase("kill", phase).await;
@@ -373,7 +380,7 @@ async fn a_kill_in_any_phase_costs_nothing() {
     assert_log_is_whole(&stage, &object, "build").await;
     let asked = stage.simulator.ledger().snapshot().requests.len();
     stage.restart_operator().await;
-    common::while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(
         stage.get("kill").await.metadata.resource_version,
         object.metadata.resource_version
@@ -395,4 +402,28 @@ async fn the_answer_to_a_stop_may_be_lost() {
     stage.patch("stop", json!({"spec": {"cancel": true}})).await;
     let (object, _) = stage.until_stalled("stop", "Cancelled").await;
     assert_eq!(outcome(&object), Some(Outcome::Cancelled));
+}
+
+#[tokio::test]
+async fn a_status_that_is_frozen_on_the_remote_is_read_in_jenkins() {
+    let stage = Stage::new().await;
+    let control = stage.simulator.control();
+    stage
+        .build(
+            "frozen",
+            json!({"parameters": parameters(&[LONG, ("LOG_BYTES", "3000")])}),
+        )
+        .await;
+    stage.until_phase("frozen", BuildPhase::Running).await;
+    // Whatever keeps ks-devops from writing it down: its build ends all the same.
+    control.controller(false).unwrap();
+    control
+        .finish_build(PROJECT, "build", None, 1, "UNSTABLE")
+        .unwrap();
+    let (object, _) = stage.until_stalled("frozen", "BuildUnstable").await;
+    let there = control
+        .object("pipelineruns", PROJECT, &run_name(&object))
+        .unwrap();
+    assert_eq!(there["status"]["phase"], "Running", "the remote has not noticed");
+    assert_log_is_whole(&stage, &object, "build").await;
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Connections;
-use crate::gateway::SessionPolicy;
+use crate::gateway::{SessionPolicy, TimeLimits};
 use crate::runtime::{
     backoff::{BackoffPolicy, Backoffs},
     events::Announcer,
@@ -50,6 +50,8 @@ pub struct Tunables {
     pub refused_pause: Duration,
     /// No login before this passed after a lockout.
     pub lockout_pause: Duration,
+    /// How long the gateway may take to answer a request, other than one for bytes.
+    pub answer_limit: Duration,
     /// The pause after the first failure; it doubles with each further one.
     pub backoff_first: Duration,
     /// The longest pause after failures (design §3.5).
@@ -69,6 +71,7 @@ impl Default for Tunables {
             connection_resync: Duration::from_secs(300),
             refused_pause: SessionPolicy::default().refused_backoff,
             lockout_pause: SessionPolicy::default().lockout_window,
+            answer_limit: TimeLimits::default().json,
             backoff_first: BackoffPolicy::default().first,
             backoff_cap: BackoffPolicy::default().cap,
         }
@@ -82,6 +85,14 @@ impl Tunables {
             lockout_window: self.lockout_pause,
             refused_backoff: self.refused_pause,
             ..SessionPolicy::default()
+        }
+    }
+
+    /// How long the gateway may take for what.
+    pub fn time_limits(&self) -> TimeLimits {
+        TimeLimits {
+            json: self.answer_limit,
+            ..TimeLimits::default()
         }
     }
 
@@ -99,6 +110,7 @@ impl Tunables {
             connection_resync,
             refused_pause,
             lockout_pause,
+            answer_limit,
             backoff_first,
             backoff_cap,
         } = self;
@@ -113,6 +125,7 @@ impl Tunables {
             ("connection-resync", connection_resync),
             ("refused-pause", refused_pause),
             ("lockout-pause", lockout_pause),
+            ("answer-limit", answer_limit),
             ("backoff-first", backoff_first),
             ("backoff-cap", backoff_cap),
         ];

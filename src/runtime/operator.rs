@@ -78,7 +78,12 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         concurrency: options.concurrency.into(),
     };
     let ctx = Arc::new(Context {
-        connections: Connections::new(client.clone(), metrics.clone(), tunables.session_policy()),
+        connections: Connections::new(
+            client.clone(),
+            metrics.clone(),
+            tunables.session_policy(),
+            tunables.time_limits(),
+        ),
         client,
         announcer,
         metrics,

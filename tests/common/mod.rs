@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tenantry::api::{ArtifactFetch, BuildRequest, TenantConnection, build_request::BuildPhase};
@@ -169,8 +169,8 @@ impl Stage {
             "search-window=4s",
             "stale-after=4s",
             "log-interval=300ms",
-            "collect-deadline=60s",
-            "cleanup-deadline=10s",
+            "collect-deadline=600s",
+            "cleanup-deadline=100s",
             "stalled-resync=5s",
             "connection-resync=5s",
             "backoff-first=200ms",
@@ -385,6 +385,20 @@ impl Stage {
         self.simulator.ledger().builds_of(PROJECT, pipeline).len()
     }
 
+    /// Lets time go by before a look at something that must *not* happen: long enough for a wrong operator to do it. A
+    /// bystander shows that the operator is awake and has worked its queue off meanwhile.
+    pub async fn while_nothing_happens(&self) {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let bystander = json!({"suspend": true, "pipeline": "bystander"});
+        let name = "bystander";
+        self.api::<BuildRequest>()
+            .delete(name, &DeleteParams::default())
+            .await
+            .map_or_else(|error| assert!(is_gone(&error), "{error}"), |_| ());
+        self.build(name, bystander).await;
+        self.until_phase(name, BuildPhase::Suspended).await;
+    }
+
     /// Forces a reconcile and waits until it is over.
     pub async fn reconcile(&self, name: &str, value: &str) {
         self.patch(
@@ -420,6 +434,10 @@ pub fn parameters(values: &[(&str, &str)]) -> Value {
         .collect()
 }
 
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
 /// The phase.
 pub fn phase_of(object: &BuildRequest) -> Option<BuildPhase> {
     object.status.as_ref()?.phase
@@ -449,11 +467,6 @@ pub fn describe(object: &BuildRequest) -> String {
         condition(object, "Stalled"),
         run.map(|r| (r.state, &r.name, &r.id, r.outcome, r.attempt)),
     )
-}
-
-/// A short pause between looks at something that must *not* happen: long enough for a wrong operator to do it.
-pub async fn while_nothing_happens() {
-    tokio::time::sleep(Duration::from_secs(3)).await;
 }
 
 /// Creates an object that the API server must take.

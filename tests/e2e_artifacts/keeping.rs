@@ -1,7 +1,7 @@
 //! What is stored stays stored: edits by hand, restarts, sources that go; and what costs nothing.
 
 use super::*;
-use crate::common::{parameters, while_nothing_happens};
+use crate::common::parameters;
 use kube::api::DeleteParams;
 use tenantry::api::BuildRequest;
 use tenantry_simulator::{Fault, FaultAction};
@@ -89,7 +89,7 @@ async fn a_finished_object_costs_no_remote_call() {
     };
     let asked = requests(&stage);
     stage.restart_operator().await;
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(requests(&stage), asked);
     let version = async |name: &str| {
         stage

@@ -1,7 +1,6 @@
 //! What cannot be fetched: said in a condition, nothing stored, nothing tried again for nothing.
 
 use super::*;
-use crate::common::while_nothing_happens;
 use tenantry_simulator::{Fault, FaultAction};
 
 #[tokio::test]
@@ -80,7 +79,7 @@ async fn what_cannot_be_had_is_refused_before_anything_is_fetched() {
     let ledger = stage.simulator.ledger();
     let mut stage = stage;
     stage.restart_operator().await;
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(
         stage.file_requests(),
         (lists, 0),

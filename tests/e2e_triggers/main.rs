@@ -36,7 +36,21 @@ fn mishaps() -> Vec<(&'static str, FaultAction)> {
         ("code-502", status(502)),
         ("code-503", status(503)),
         ("code-429", status(429)),
+        ("answer-late", late()),
     ]
+}
+
+/// Carried out at once, and answered when nobody listens any more.
+fn late() -> FaultAction {
+    FaultAction {
+        answer_delay_ms: 600_000,
+        ..FaultAction::default()
+    }
+}
+
+/// How long the operator waits for an answer where one is late. Generous: what else is late here is slow, not broken.
+fn short_limit() -> Vec<String> {
+    vec!["--tune".into(), "answer-limit=5s".into()]
 }
 
 /// Waits until the ledger has so many requests of a class.
@@ -111,6 +125,7 @@ async fn whatever_becomes_of_a_create_there_is_one_build() {
     });
     let stage = Stage::with(Setup {
         world: acme(projects),
+        args: short_limit(),
         ..Setup::default()
     })
     .await;
@@ -154,6 +169,7 @@ async fn whatever_becomes_of_a_post_there_is_one_build() {
         });
     let stage = Stage::with(Setup {
         world: acme([project]),
+        args: short_limit(),
         ..Setup::default()
     })
     .await;
@@ -182,10 +198,6 @@ async fn whatever_becomes_of_a_post_there_is_one_build() {
 #[tokio::test]
 async fn a_kill_between_intent_and_answer_makes_no_second_build_and_loses_none() {
     // Carried out or not when the operator dies: it cannot know.
-    let late = || FaultAction {
-        answer_delay_ms: 600_000,
-        ..FaultAction::default()
-    };
     let rows = [
         (Role::tenant(), CREATE, late(), 1),
         (Role::tenant(), CREATE, FaultAction::hang(), 0),
@@ -235,5 +247,31 @@ async fn a_404_right_after_the_start_is_a_stale_cache() {
         let ledger = stage.simulator.ledger();
         assert!(ledger.count_status("v3.run.get", 404) > 0, "the cache was stale");
         assert_eq!(stage.built("build"), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_later_than_our_patience_is_not_asked_for_again() {
+    for (role, class) in [
+        (Role::tenant(), CREATE),
+        (Role::tenant_without_pipelineruns(), POST),
+    ] {
+        let stage = Stage::with(Setup {
+            world: common::world(role),
+            args: short_limit(),
+            ..Setup::default()
+        })
+        .await;
+        stage.simulator.control().fault(Fault::once(class, late()));
+        stage
+            .build("late", json!({"parameters": parameters(&[("DURATION", "20")])}))
+            .await;
+        stage.until_ready("late").await;
+        assert!(stage.simulator.control().faults().is_empty(), "it struck");
+        assert_eq!(
+            (stage.simulator.ledger().count(class), stage.built("build")),
+            (1, 1),
+            "{class}: sent once"
+        );
     }
 }

@@ -72,3 +72,44 @@ async fn jenkins_down_at_the_start_and_back_is_one_build() {
     let ledger = stage.simulator.ledger();
     assert_eq!((ledger.count_status(CREATE, 201), stage.built("build")), (1, 1));
 }
+
+#[tokio::test]
+async fn a_branch_that_jenkins_has_lost_fails_the_trigger_with_jenkins_text() {
+    for role in [Role::tenant(), Role::tenant_without_pipelineruns()] {
+        let may_delete = role == Role::tenant();
+        let stage = Stage::as_role(role).await;
+        let control = stage.simulator.control();
+        // ks-devops lists branches from an annotation that it brings up to date now and then (finding F4).
+        control
+            .jenkins_outage(JenkinsOutage::new(JenkinsFault::Down).on("sync"))
+            .unwrap();
+        control.set_branches(PROJECT, "web", &["main"]).unwrap();
+        stage
+            .build(
+                "vanished",
+                json!({"pipeline": "web", "branch": "feature/login", "timeouts": {"trigger": "2s"}}),
+            )
+            .await;
+        let reason = if may_delete {
+            "TriggerFailed"
+        } else {
+            "AccessDenied"
+        };
+        let (object, message) = stage.until_stalled("vanished", reason).await;
+        let failure = object.status.as_ref().unwrap().failure.as_ref().unwrap();
+        assert_eq!(failure.reason, "TriggerFailed");
+        for text in [&message, &failure.message] {
+            assert!(
+                text.contains("Failed to trigger"),
+                "the remote's own words: {text}"
+            );
+        }
+        assert_eq!(stage.built("web"), 0);
+        let left = control.runs(PROJECT).len();
+        assert_eq!(
+            left,
+            usize::from(!may_delete),
+            "it is removed where that is allowed"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
 use super::{
     CREATE, FAST, POST,
-    common::{PASSWORD, PROJECT, Setup, Stage, USER, acme, parameters, remote, shop, while_nothing_happens},
+    common::{PASSWORD, PROJECT, Setup, Stage, USER, acme, parameters, remote, shop},
     run_of,
 };
 
@@ -29,7 +29,7 @@ async fn runs_that_cannot_be_told_apart_stall_and_a_rerun_goes_on() {
         let name = run["metadata"]["name"].as_str().unwrap();
         assert!(message.contains(name), "{name} is a candidate: {message}");
     }
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 2, "nothing more is started");
     stage.rerun("which", "a person looked at them").await;
     stage.until_ready("which").await;
@@ -53,7 +53,7 @@ async fn a_run_name_that_somebody_else_took_is_not_adopted() {
     let (object, message) = stage.until_stalled("taken", "RunNameTaken").await;
     assert!(message.contains(&name), "{message}");
     assert_eq!(run_of(&object).name.as_deref(), Some(name.as_str()));
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 0);
     stage.rerun("taken", "1").await;
     let object = stage.until_ready("taken").await;
@@ -83,7 +83,7 @@ async fn a_run_that_jenkins_folded_into_somebody_elses_is_lost_and_never_made_ag
     let (object, message) = stage.until_stalled("folded", "RunLost").await;
     assert_eq!(run_of(&object).outcome, Some(Outcome::Lost));
     assert!(message.contains("equal build"), "{message}");
-    while_nothing_happens().await;
+    stage.while_nothing_happens().await;
     let ledger = stage.simulator.ledger();
     assert_eq!(ledger.actions("deduplicated").len(), 1, "the remote dropped it");
     assert_eq!((ledger.count_status(CREATE, 201), stage.built("build")), (1, 1));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use tenantry::api::build_request::BuildPhase;
-use tenantry_simulator::Role;
+use tenantry_simulator::{Role, world::Parameter};
 use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
 use super::{
@@ -101,4 +101,45 @@ async fn no_more_builds_at_once_than_the_connection_allows() {
     .await
     .unwrap();
     assert_eq!(most, 2, "two at once, and never more");
+}
+
+#[tokio::test]
+async fn a_run_that_may_not_be_removed_blocks_nobody_and_ends_when_a_person_removed_it() {
+    let stage = Stage::as_role(Role::tenant_without_pipelineruns()).await;
+    let control = stage.simulator.control();
+    // Jenkins knows less than the Pipeline says: it refuses what is sent with more.
+    control
+        .set_job_parameters(PROJECT, "build", None, vec![Parameter::string("DURATION", "")])
+        .unwrap();
+    stage
+        .build(
+            "stays",
+            json!({"timeouts": {"trigger": "2s"}, "parameters": parameters(&[("DURATION", "1"), ("VERSION", "7")])}),
+        )
+        .await;
+    stage
+        .until("stays", "it was sent", |o| {
+            o.status
+                .as_ref()
+                .and_then(|s| s.run.as_ref())
+                .is_some_and(|r| r.uid.is_some())
+        })
+        .await;
+    stage
+        .build("next", json!({"parameters": parameters(&[("DURATION", "1")])}))
+        .await;
+    let (object, message) = stage.until_stalled("stays", "AccessDenied").await;
+    let run = run_of(&object).name.expect("a name");
+    for words in [run.as_str(), "Failed to trigger", "Delete it"] {
+        assert!(message.contains(words), "{words} is not in: {message}");
+    }
+    stage.until_ready("next").await;
+    assert_eq!(stage.built("build"), 1, "the one behind it in the line");
+    let (_, still) = stage.until_stalled("stays", "AccessDenied").await;
+    assert_eq!(still, message, "it says the same at every look");
+
+    control.drop_run(PROJECT, &run).unwrap();
+    stage.reconcile("stays", "deleted by hand").await;
+    stage.until_stalled("stays", "TriggerFailed").await;
+    assert_eq!(stage.built("build"), 1);
 }

@@ -23,7 +23,9 @@ use crate::{
             PasswordCredentials, Tls, TokenCredentials,
         },
     },
-    gateway::{CallObserver, Credentials, GatewayConfig, Kubeconfig, Limits, SessionPolicy, TlsOptions},
+    gateway::{
+        CallObserver, Credentials, GatewayConfig, Kubeconfig, Limits, SessionPolicy, TimeLimits, TlsOptions,
+    },
     runtime::{Kind, ObjectKey},
     trouble::Trouble,
 };
@@ -335,11 +337,17 @@ fn check_pem(pem: &[u8]) -> Result<(), String> {
 
 impl Ingredients {
     /// For [`Gateway::new`](crate::gateway::Gateway::new).
-    pub fn config(self, session: SessionPolicy, observer: Arc<dyn CallObserver>) -> GatewayConfig {
+    pub fn config(
+        self,
+        session: SessionPolicy,
+        times: TimeLimits,
+        observer: Arc<dyn CallObserver>,
+    ) -> GatewayConfig {
         GatewayConfig {
             tls: self.tls,
             limits: self.limits,
             session,
+            times,
             observer,
             ..GatewayConfig::new(self.endpoint, self.credentials)
         }

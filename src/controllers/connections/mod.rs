@@ -20,7 +20,7 @@ use tokio::{sync::Mutex as AsyncMutex, time::Instant, time::timeout};
 use crate::trouble::Trouble;
 use crate::{
     api::{TenantConnection, TenantConnectionSpec, conditions::Reason},
-    gateway::{CallObserver, Gateway, Scope, SessionPolicy},
+    gateway::{CallObserver, Gateway, Scope, SessionPolicy, TimeLimits},
     runtime::{Bell, Kind, ObjectKey, metrics::Metrics},
 };
 pub use material::references;
@@ -53,6 +53,7 @@ pub struct Connections {
     client: Client,
     metrics: Arc<Metrics>,
     session: SessionPolicy,
+    times: TimeLimits,
     /// Wakes a TenantConnection whose rights were found to be others; set once, when its controller starts.
     bell: OnceLock<Bell>,
     slots: Mutex<HashMap<ObjectKey, Arc<AsyncMutex<Slot>>>>,
@@ -75,11 +76,12 @@ struct Fresh {
 
 impl Connections {
     /// No connections yet.
-    pub fn new(client: Client, metrics: Arc<Metrics>, session: SessionPolicy) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>, session: SessionPolicy, times: TimeLimits) -> Self {
         Self {
             client,
             metrics,
             session,
+            times,
             bell: OnceLock::new(),
             slots: Mutex::default(),
             changes: Changes::default(),
@@ -148,12 +150,14 @@ impl Connections {
                     Some(bell) => Arc::new(Noticing::new(metered, bell.clone(), key.clone())),
                     None => metered,
                 };
-                let gateway = Gateway::new(ingredients.config(self.session, observer)).map_err(|error| {
-                    Trouble::user(
-                        Reason::InvalidSpec,
-                        format!("TenantConnection {key} cannot work: {error}"),
-                    )
-                })?;
+                let gateway = Gateway::new(ingredients.config(self.session, self.times, observer)).map_err(
+                    |error| {
+                        Trouble::user(
+                            Reason::InvalidSpec,
+                            format!("TenantConnection {key} cannot work: {error}"),
+                        )
+                    },
+                )?;
                 tracing::info!(connection = %key, "a new session: first use, or endpoint or credentials changed");
                 gateway
             }

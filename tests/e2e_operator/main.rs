@@ -1,19 +1,17 @@
 //! The operator as a process on a real API server, without any gateway: what it waits for, what it survives, which
 //! namespaces it serves, how it leaves.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+mod stored;
 
-use k8s_openapi::api::events::v1::Event;
+use std::path::{Path, PathBuf};
+
 use kube::{
     Api,
     api::{ListParams, PostParams},
 };
 use serde_json::{Value, json};
 use tenantry::{
-    api::{FINALIZER, TenantConnection, conditions},
+    api::{TenantConnection, conditions},
     runtime::crds,
 };
 use tenantry_test_support::{
@@ -131,109 +129,6 @@ async fn readyz_names_a_missing_crd_until_it_is_there_also_after_it_was_removed(
     .await
     .expect("served");
     make_and_wait(&api, "after").await;
-}
-
-#[tokio::test]
-async fn a_stored_object_that_no_longer_parses_stops_nothing_else() {
-    let cluster = TestCluster::start(ClusterOptions::default())
-        .await
-        .expect("a cluster");
-    cluster.apply_crds(&crd_folder()).await.expect("the CRDs");
-    // What an older version of the CRD let in, say.
-    loosen(&cluster).await;
-    let mut connection = serde_json::to_value(connection("odd")).expect("JSON");
-    connection["spec"]["suspend"] = json!("yes, please");
-    let build = json!({
-        "apiVersion": "tenantry.dev/v1alpha1", "kind": "BuildRequest", "metadata": {"name": "odd"},
-        "spec": {"connectionRef": {"name": "good"}, "project": "shop", "pipeline": "hello", "deletionPolicy": "Shred"},
-    });
-    for mut odd in [connection, build] {
-        odd["metadata"]["namespace"] = json!("default");
-        odd["metadata"]["finalizers"] = json!([FINALIZER]);
-        cluster
-            .kubectl_with_input(["create", "-f", "-"], &odd.to_string())
-            .await
-            .expect("stored");
-    }
-    let folder = crd_folder().display().to_string();
-    cluster
-        .kubectl(["apply", "--server-side", "--force-conflicts", "-f", &folder])
-        .await
-        .expect("strict again");
-
-    let operator = operator(&cluster).start().await.expect("ready");
-    let api = connections(&cluster, "default").await;
-    make_and_wait(&api, "good").await;
-    let events: Api<Event> = Api::namespaced(cluster.client().await.expect("a client"), "default");
-    for kind in ["TenantConnection", "BuildRequest"] {
-        wait_for(&format!("a warning about the odd {kind}"), PATIENCE, async || {
-            let all = events.list(&ListParams::default()).await?;
-            let mut seen = String::new();
-            for event in all.items {
-                let about = event.regarding.unwrap_or_default();
-                let (note, reason) = (event.note.unwrap_or_default(), event.reason.unwrap_or_default());
-                if about.kind.as_deref() == Some(kind)
-                    && about.name.as_deref() == Some("odd")
-                    && reason == "InvalidSpec"
-                    && event.type_.as_deref() == Some("Warning")
-                    && note.contains("cannot be read")
-                {
-                    return Ok(Seen::Done(()));
-                }
-                let _ = writeln!(seen, "{about:?} {reason}: {note}");
-            }
-            Ok(Seen::NotYet(seen))
-        })
-        .await
-        .expect("an Event");
-    }
-    cluster
-        .kubectl([
-            "delete",
-            "tenantconnection/odd",
-            "buildrequest/odd",
-            "-n",
-            "default",
-            "--timeout=60s",
-        ])
-        .await
-        .expect("an object that nobody can read can still be deleted");
-    let text = operator.metrics_text().await.expect("metrics");
-    assert!(
-        text.contains(r#"tenantry_reconciles_total{kind="BuildRequest",result="invalid"}"#),
-        "{text}"
-    );
-}
-
-/// Lets any spec into our kinds.
-async fn loosen(cluster: &TestCluster) {
-    for (_, yaml) in crds::files().expect("CRDs") {
-        let mut crd: Value = serde_yaml_ng::from_str(&yaml).expect("YAML");
-        for version in crd["spec"]["versions"].as_array_mut().expect("versions") {
-            version["schema"]["openAPIV3Schema"] =
-                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        }
-        cluster
-            .kubectl_with_input(
-                ["apply", "--server-side", "--force-conflicts", "-f", "-"],
-                &crd.to_string(),
-            )
-            .await
-            .expect("loosened");
-    }
-    // The API server takes a new schema up a moment after it was stored.
-    wait_for("anything to be let in", PATIENCE, async || {
-        let odd = json!({
-            "apiVersion": "tenantry.dev/v1alpha1", "kind": "BuildRequest",
-            "metadata": {"name": "probe", "namespace": "default"}, "spec": {"project": ["x"]},
-        });
-        cluster
-            .kubectl_with_input(["create", "--dry-run=server", "-f", "-"], &odd.to_string())
-            .await
-            .map(|_| Seen::Done(()))
-    })
-    .await
-    .expect("a loose CRD");
 }
 
 #[tokio::test]
