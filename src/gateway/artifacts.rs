@@ -24,6 +24,8 @@ use super::{
 
 /// How many files are asked for at once; without a limit the remote gives 100 and says nothing (contract §8.18).
 const PAGE: usize = 500;
+/// The page that Jenkins itself gives; a shorter one is the last, whatever limit it holds to.
+const LEAST_PAGE: usize = 100;
 /// A list longer than this is not taken: nobody archives so many files on purpose.
 const MAX_FILES: usize = 200_000;
 
@@ -87,8 +89,8 @@ impl ProjectScope {
             let count = page.len();
             let known = all.len();
             all.extend(page.into_iter().filter(|file| seen.insert(file.path.clone())));
-            // A short page is the last; one without news means that the remote does not page.
-            if count < PAGE || all.len() == known {
+            // A page without news means that the remote does not page.
+            if count < LEAST_PAGE || all.len() == known {
                 return Ok(all);
             }
             if all.len() > MAX_FILES {

@@ -45,6 +45,21 @@ async fn all_pages_of_a_list_are_read_and_no_file_comes_twice() {
             size: 0
         }
     );
+    assert_eq!(
+        server.seen().len(),
+        4,
+        "the last page may be a full one of a remote with smaller pages"
+    );
+}
+
+#[tokio::test]
+async fn a_remote_with_smaller_pages_than_asked_for_is_read_to_its_end() {
+    let server = Server::start(|seen: &Seen| {
+        let start = number(&seen.target, "start");
+        list(start, (start + 100).min(250))
+    })
+    .await;
+    assert_eq!(demo(&server).artifacts(&build()).await.unwrap().len(), 250);
     assert_eq!(server.seen().len(), 3);
 }
 

@@ -140,9 +140,9 @@ impl Gateway {
 }
 
 impl Connection {
-    /// Sends a request with the current bearer and waits for the headers of a success, or for all of a refusal. A 401 logs
-    /// in again, once: it says for certain that nothing was carried out, so this is safe for writes too. A read whose
-    /// connection broke is sent once more.
+    /// Sends a request with the current bearer and waits for the headers of a success, or for all of a refusal. A 401 of
+    /// the gateway logs in again, once: it says for certain that nothing was carried out, so this is safe for writes
+    /// too. A read whose connection broke is sent once more.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answered> {
         let mut bearer = self.session.bearer(&self.transport).await?;
         let mut relogin = self.session.renewable();
@@ -150,7 +150,7 @@ impl Connection {
         loop {
             let secrets = self.session.secrets(&bearer);
             match self.transport.send(request, Some(&bearer.access), &secrets).await {
-                Ok(Answered::Refused(whole)) if whole.status == 401 => {
+                Ok(Answered::Refused(whole)) if whole.rejects_the_token() => {
                     let error = whole.refusal();
                     self.session.reject(&bearer, &error);
                     if !std::mem::take(&mut relogin) {

@@ -479,3 +479,26 @@ async fn a_call_is_metered_as_callers_see_it() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_401_of_jenkins_itself_is_no_reason_to_log_in_again() {
+    let server = Server::start(|seen: &Seen| match seen.target.as_str() {
+        TOKEN => token(1),
+        t if t.contains("/jenkins/job/") => {
+            answer(401, &[("x-jenkins", "2.479.3")], "Invalid password/token")
+        }
+        _ => answer(404, &[], "404: Page Not Found\n"),
+    })
+    .await;
+    let project = project(&server.gateway());
+    let build = crate::gateway::testing::build();
+    for _ in 0..3 {
+        let error = project
+            .open_live_log(&build, &crate::gateway::LogCursor::default())
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(error.kind(), ErrorKind::JenkinsUnavailable, "{error}");
+    }
+    assert_eq!(server.count(TOKEN), 1, "one login, and the token is kept");
+}

@@ -20,7 +20,10 @@ use super::{
     error::{ErrorKind, GatewayError, Result, Subject},
     route::{Limit, Request},
     telemetry::{CallObserver, CallOutcome, RouteClass},
-    wire::{answer::proxied as proxied_by_jenkins, refusal::Reply},
+    wire::{
+        answer::proxied as proxied_by_jenkins,
+        refusal::{Reply, X_JENKINS},
+    },
 };
 
 /// Longest JSON body taken.
@@ -82,6 +85,11 @@ impl Whole {
             body: &self.body,
             secrets: &self.secrets,
         }
+    }
+
+    /// Whether the gateway does not take the bearer. Jenkins' own 401, through the raw proxy, is about its own users.
+    pub(crate) fn rejects_the_token(&self) -> bool {
+        self.status == 401 && !self.headers.contains_key(X_JENKINS)
     }
 
     /// Whether the body repeats what must not come into messages; then nobody else gets to see it.

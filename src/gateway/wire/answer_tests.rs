@@ -86,3 +86,21 @@ fn a_watch_is_read_line_by_line_and_says_why_it_ended() {
         ErrorKind::Garbled
     );
 }
+
+#[test]
+fn an_empty_proxy_answer_is_trusted_on_no_route_and_a_null_list_holds_nothing() {
+    let base = "/kapis/devops.kubesphere.io";
+    let path = format!("{base}/v1alpha2/namespaces/x/jenkins/job/x/job/y/1/api/json");
+    let error = read(&Method::GET, &path, 200, &HeaderMap::new(), b"").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JenkinsUnavailable);
+    for path in [
+        format!("{base}/v1alpha3/namespaces/x/pipelines/y/pipelineruns"),
+        "/apis/devops.kubesphere.io/v1alpha3/namespaces/x/pipelineruns".into(),
+    ] {
+        let got = read(&Method::GET, &path, 200, &HeaderMap::new(), b"null").unwrap();
+        assert!(
+            matches!(&got, Answer::Runs(page) if page.items.is_empty()),
+            "{got:?}"
+        );
+    }
+}

@@ -188,6 +188,10 @@ fn kind(reply: &Reply<'_>, said: &Said) -> ErrorKind {
     let route = reply.subject.route;
     let from_jenkins = reply.headers.contains_key(X_JENKINS);
     match (reply.status, said) {
+        // Through the raw proxy Jenkins speaks for itself, about itself: its 401 says nothing of our token.
+        (404, _) if from_jenkins => ErrorKind::NotFound,
+        (416, _) if from_jenkins => ErrorKind::BadRequestForm,
+        (status, _) if from_jenkins && status != 500 => ErrorKind::JenkinsUnavailable,
         (300..=399, _) => ErrorKind::RedirectRefused,
         (400 | 401, Said::OAuth { .. }) => ErrorKind::CredentialsRefused,
         (400, Said::Status { wrapped: true, .. }) => ErrorKind::UnknownCluster,
@@ -201,9 +205,7 @@ fn kind(reply: &Reply<'_>, said: &Said) -> ErrorKind {
         (400, _) if route == RouteClass::RunDelete => ErrorKind::Conflict, // "cannot delete a running PipelineRun"
         (401, _) if route == RouteClass::Token => ErrorKind::CredentialsRefused,
         (401, _) => ErrorKind::TokenRejected,
-        (403, _) if from_jenkins => ErrorKind::JenkinsUnavailable,
         (403, _) => ErrorKind::Forbidden,
-        (404, _) if from_jenkins => ErrorKind::NotFound,
         (404, said) => not_found(said),
         (408, _) => ErrorKind::TimedOut,
         (409, _) => ErrorKind::Conflict,
@@ -213,7 +215,6 @@ fn kind(reply: &Reply<'_>, said: &Said) -> ErrorKind {
         (429, _) => ErrorKind::Throttled,
         (402..=499, _) => ErrorKind::BadRequestForm,
         (500, said) => internal(route, said),
-        (502..=504 | 511, _) if from_jenkins => ErrorKind::JenkinsUnavailable,
         (502..=504 | 511, _) => ErrorKind::BackendUnavailable,
         (status, _) if status >= 500 => ErrorKind::RemoteFailure,
         _ => ErrorKind::Garbled,
