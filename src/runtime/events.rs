@@ -39,6 +39,11 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// A warning or not.
+    pub const fn warning_if(warning: bool) -> Self {
+        if warning { Self::Warning } else { Self::Normal }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",

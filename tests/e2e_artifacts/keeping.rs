@@ -6,6 +6,12 @@ use kube::api::DeleteParams;
 use tenantry::api::BuildRequest;
 use tenantry_simulator::{Fault, FaultAction};
 
+/// Which version of an ArtifactFetch is stored.
+async fn version(stage: &Stage, name: &str) -> Option<String> {
+    let fetch = stage.api::<ArtifactFetch>().get(name).await.unwrap();
+    fetch.metadata.resource_version
+}
+
 #[tokio::test]
 async fn what_is_deleted_or_edited_by_hand_comes_back() {
     let stage = stage(Role::tenant()).await;
@@ -66,19 +72,10 @@ async fn a_finished_object_costs_no_remote_call() {
         stage.fetch(name, json!({"source": run("files", &which)})).await;
         stage.fetched(name).await;
     }
-    let version = async |name: &str| {
-        stage
-            .api::<ArtifactFetch>()
-            .get(name)
-            .await
-            .unwrap()
-            .metadata
-            .resource_version
-    };
     let before = [
-        version("by-id").await,
-        version("latest").await,
-        version("b-artifacts").await,
+        version(&stage, "by-id").await,
+        version(&stage, "latest").await,
+        version(&stage, "b-artifacts").await,
     ];
     let requests = |stage: &Stage| {
         let ledger = stage.simulator.ledger().snapshot();
@@ -91,19 +88,10 @@ async fn a_finished_object_costs_no_remote_call() {
     stage.restart_operator().await;
     stage.while_nothing_happens().await;
     assert_eq!(requests(&stage), asked);
-    let version = async |name: &str| {
-        stage
-            .api::<ArtifactFetch>()
-            .get(name)
-            .await
-            .unwrap()
-            .metadata
-            .resource_version
-    };
     let after = [
-        version("by-id").await,
-        version("latest").await,
-        version("b-artifacts").await,
+        version(&stage, "by-id").await,
+        version(&stage, "latest").await,
+        version(&stage, "b-artifacts").await,
     ];
     assert_eq!(before, after, "no status was written");
 }

@@ -70,6 +70,17 @@ async fn until_stalled(stage: &Stage, reason: &str) -> TenantConnectionStatus {
     until(stage, &stalled(reason)).await
 }
 
+/// A stage whose connection is ready, and is looked at several times a second.
+async fn looked_at_often() -> Stage {
+    let stage = Stage::with(Setup {
+        args: vec!["--tune".into(), "connection-resync=200ms".into()],
+        ..Setup::default()
+    })
+    .await;
+    until(&stage, READY).await;
+    stage
+}
+
 /// Changes the connection by merge patch.
 async fn patch(stage: &Stage, patch: Value) {
     stage
@@ -193,12 +204,7 @@ async fn a_good_connection_says_who_we_are_and_what_we_see() {
 
 #[tokio::test]
 async fn many_looks_cost_one_login_and_write_nothing_new() {
-    let stage = Stage::with(Setup {
-        args: vec!["--tune".into(), "connection-resync=200ms".into()],
-        ..Setup::default()
-    })
-    .await;
-    until(&stage, READY).await;
+    let stage = looked_at_often().await;
     for i in 0..20 {
         look(&stage, &i.to_string()).await;
     }
@@ -361,12 +367,7 @@ async fn a_workspace_that_is_not_ours_or_not_there_is_said_to_be_so() {
 
 #[tokio::test]
 async fn a_suspended_connection_asks_nothing_of_the_gateway() {
-    let stage = Stage::with(Setup {
-        args: vec!["--tune".into(), "connection-resync=200ms".into()],
-        ..Setup::default()
-    })
-    .await;
-    until(&stage, READY).await;
+    let stage = looked_at_often().await;
     patch_spec(&stage, json!({"suspend": true})).await;
     until(&stage, "Ready=False(Suspended)").await;
     let asked = stage.simulator.ledger().count("*");

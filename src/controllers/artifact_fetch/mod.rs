@@ -145,11 +145,7 @@ impl ArtifactFetches {
         let note = report::note(object, came, &status);
         status::replace(&self.ctx.client, object, |next| next.status = Some(status)).await?;
         if let Some(note) = note {
-            let severity = if note.warning {
-                Severity::Warning
-            } else {
-                Severity::Normal
-            };
+            let severity = Severity::warning_if(note.warning);
             self.ctx
                 .announcer
                 .say(severity, &object.object_ref(&()), note.reason, &note.message)

@@ -326,11 +326,7 @@ impl BuildRequests {
     async fn announce(&self, object: &BuildRequest, notes: &[decide::Note]) {
         use kube::Resource as _;
         for note in notes {
-            let severity = if note.warning {
-                Severity::Warning
-            } else {
-                Severity::Normal
-            };
+            let severity = Severity::warning_if(note.warning);
             self.ctx
                 .announcer
                 .say(severity, &object.object_ref(&()), note.reason, &note.message)

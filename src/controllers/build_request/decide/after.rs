@@ -1,7 +1,7 @@
 //! What came of an act, into the status.
 
 use super::{
-    Act, Decision, Situation, Standing, Wake,
+    Act, Decision, Situation, Standing, Wake, busy,
     ending::end,
     hindered,
     stop::{not_stopped, stopping},
@@ -179,13 +179,11 @@ fn ended(situation: &Situation<'_>, mut status: BuildRequestStatus) -> Decision 
         super::ending::removed(reason.unwrap_or(StopReason::Cancelled)),
     );
     let message = status.run.as_ref().map(super::verdict).unwrap_or_default();
-    Decision::wait(
+    busy(
         status,
-        Standing::Busy {
-            phase: BuildPhase::Collecting,
-            reason: Reason::Collecting,
-            message,
-        },
+        BuildPhase::Collecting,
+        Reason::Collecting,
+        &message,
         Wake::Now,
     )
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     super::inputs,
-    Act, Decision, Situation, Standing, Wake, outcome,
+    Act, Decision, Situation, Standing, Wake, busy, outcome,
     step::{asked_by, may_retry, pause_after},
     title, verdict,
 };
@@ -247,15 +247,7 @@ fn explain(
 
 fn collecting(status: BuildRequestStatus, run: &CurrentRun, what: &str, wake: Wake) -> Decision {
     let message = bounded(&format!("build {} is over; {what}", title(run)), 1000);
-    Decision::wait(
-        status,
-        Standing::Busy {
-            phase: BuildPhase::Collecting,
-            reason: Reason::Collecting,
-            message,
-        },
-        wake,
-    )
+    busy(status, BuildPhase::Collecting, Reason::Collecting, &message, wake)
 }
 
 #[cfg(test)]
