@@ -1,7 +1,7 @@
 //! tenantry: a Kubernetes operator that lets KubeSphere DevOps tenants declare builds.
 //!
 //! One direction, four steps: observe → decide → act → report. `api` and `gateway` do not know each other; only
-//! `controllers` knows both. Effects live at the edges. See ARCHITECTURE.md.
+//! `controllers` and `fetcher` know both. Effects live at the edges. See ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -6,14 +6,17 @@ use std::{
 };
 
 use clap::Parser as _;
-use tenantry::runtime::{
-    cli::{Cli, Command, CrdFormat},
-    crds, operator, reference, telemetry,
+use tenantry::{
+    fetcher,
+    runtime::{
+        cli::{Cli, Command, CrdFormat},
+        crds, operator, reference, telemetry,
+    },
 };
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tenantry: {error:#}");
             ExitCode::FAILURE
@@ -21,18 +24,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Operator(options) => {
             telemetry::start(options.log_format, &options.log_level)?;
             // Fails only where one is installed already.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            tokio::runtime::Runtime::new()?.block_on(operator::run(*options))
+            tokio::runtime::Runtime::new()?.block_on(operator::run(*options))?;
         }
         Command::Crds(options) => match (options.out, options.format) {
-            (Some(folder), _) => crds::write(&folder),
-            (None, CrdFormat::Yaml) => Ok(stdout().write_all(crds::stream()?.as_bytes())?),
-            (None, CrdFormat::Markdown) => Ok(stdout().write_all(reference::markdown().as_bytes())?),
+            (Some(folder), _) => crds::write(&folder)?,
+            (None, CrdFormat::Yaml) => stdout().write_all(crds::stream()?.as_bytes())?,
+            (None, CrdFormat::Markdown) => stdout().write_all(reference::markdown().as_bytes())?,
         },
+        Command::Fetch(options) => {
+            telemetry::start(options.log_format, &options.log_level)?;
+            return Ok(ExitCode::from(fetcher::run::run(&options)));
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }

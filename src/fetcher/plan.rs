@@ -19,6 +19,7 @@
 //! | [`TOKEN_FILE`] | credentials `token` |
 //! | [`KUBECONFIG_FILE`] | credentials `kubeconfig` |
 //! | [`CA_FILE`] | `tls.caFile: true`, whichever the credentials |
+//! | [`mask_file`] | task `log` with `masks` |
 //!
 //! A projected volume maps the keys of Secrets and ConfigMaps to them. The claim is mounted whole, at `target.mountPath`
 //! and never with `subPath` of the volume mount: the pod keeps its own files in `.tenantry/` in the volume's root, where it
@@ -208,6 +209,15 @@ pub struct LogTask {
     /// How many of the last lines the outcome tells, within its bounds.
     #[serde(default)]
     pub tail_lines: u32,
+    /// So many values must not show in the log, each the content of a file [`mask_file`]. Where a parameter took its value
+    /// from a Secret, the pod is given the same key.
+    #[serde(default)]
+    pub masks: u16,
+}
+
+/// The file that holds the value number `number` that must not show in the log, counted from 0.
+pub fn mask_file(number: u16) -> String {
+    format!("mask-{number}")
 }
 
 /// Where to.
@@ -246,6 +256,16 @@ impl Plan {
         serde_json::from_str(text).map_err(|why| BadPlan::Unreadable(why.to_string()))
     }
 
+    /// Names of all files that the credentials directory must have, in a fixed order: what the Job has to map.
+    pub fn files(&self) -> Vec<String> {
+        let masks = match &self.task {
+            Task::Log(log) => log.masks,
+            Task::Artifacts(_) => 0,
+        };
+        let gateway = self.gateway.files().into_iter().map(str::to_owned);
+        gateway.chain((0..masks).map(mask_file)).collect()
+    }
+
     /// The plan as the value of [`ENV`].
     pub fn env_value(&self) -> Result<String, BadPlan> {
         let text = serde_json::to_string(self).map_err(|why| BadPlan::Unreadable(why.to_string()))?;
@@ -257,7 +277,7 @@ impl Plan {
 }
 
 impl GatewayPlan {
-    /// Names of the files in the credentials directory, in a fixed order: what the Job has to map.
+    /// Names of the files in the credentials directory that the connection needs, in a fixed order.
     pub fn files(&self) -> Vec<&'static str> {
         let mut files = match self.credentials {
             CredentialsPlan::Password {
@@ -407,10 +427,11 @@ mod tests {
             [USERNAME_FILE, PASSWORD_FILE, CLIENT_SECRET_FILE, CA_FILE]
         );
         let mut log = whole();
-        log["task"] = json!({"log": {"fileName": "build.log", "tailLines": 20}});
+        log["task"] = json!({"log": {"fileName": "build.log", "tailLines": 20, "masks": 2}});
         log["gateway"]["credentials"] = json!("token");
         let plan = Plan::parse(&log.to_string()).unwrap();
         assert_eq!(serde_json::to_value(&plan).unwrap(), log);
+        assert_eq!(plan.files(), [TOKEN_FILE, CA_FILE, "mask-0", "mask-1"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod session;
 mod telemetry;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod transport;
 pub mod wire;
 
@@ -37,6 +38,7 @@ pub use names::{BadName, EncodedBranch, GitBranch, ProjectName, RunId, RunRef};
 pub use projects::{ProjectDiagnosis, ResolveError, resolve_project};
 pub use runs::{CreateOutcome, NewRun};
 pub use telemetry::{CallObserver, CallOutcome, Grant, LoginOutcome, NoObserver, RouteClass};
+pub use transfer::{Receiver, TransferError, transfer};
 pub use wire::artifact::Artifact;
 pub use wire::jenkins::{BuildOutcome, JenkinsResult, JenkinsRun, JenkinsState};
 pub use wire::pipeline::{

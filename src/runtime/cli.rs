@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{telemetry::LogFormat, watches::WatchScope};
-use crate::controllers::Tunables;
+use crate::{controllers::Tunables, fetcher::plan};
 
 /// Declares builds to KubeSphere DevOps as its tenant.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ pub enum Command {
     Operator(Box<OperatorOptions>),
     /// Print the CustomResourceDefinitions.
     Crds(CrdOptions),
+    /// Bring a run's files or log onto a mounted volume; what fetch Jobs run.
+    Fetch(FetchOptions),
 }
 
 /// How to run the operator.
@@ -130,6 +132,35 @@ pub struct CrdOptions {
     pub out: Option<PathBuf>,
 }
 
+/// How to fetch.
+#[derive(Args, Debug)]
+pub struct FetchOptions {
+    /// Read the plan from this file, and not from the environment variable TENANTRY_FETCH_PLAN.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+
+    /// Where the credentials are mounted.
+    #[arg(long, value_name = "DIR", default_value = plan::CREDENTIALS_DIR)]
+    pub credentials: PathBuf,
+
+    /// Write the outcome to this file too. None: where the kubelet looks for it, if that is there.
+    #[arg(long, value_name = "FILE")]
+    pub termination_message: Option<PathBuf>,
+
+    /// How log lines look; they go to standard error.
+    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// Log level, or a filter like `tenantry=debug`.
+    #[arg(
+        long,
+        env = "TENANTRY_LOG_LEVEL",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log_level: String,
+}
+
 /// As what the CRDs are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum CrdFormat {
@@ -161,7 +192,7 @@ mod tests {
         let args = ["tenantry", "operator"].iter().chain(args);
         match Cli::try_parse_from(args).expect("parses").command {
             Command::Operator(options) => *options,
-            other @ Command::Crds(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What lives here: the pure halves (which part of a log is kept: [`log`]; which files are taken: [`selection`]; under
 //! which key a file goes: [`keys`]) and the writers to our own cluster ([`config_map`], [`files`]). What may call it:
-//! `controllers`. What must never come in: the gateway, reconciling, conditions; a sink is given bytes and an owner, and
+//! `controllers` and `fetcher`. What must never come in: the gateway, reconciling, conditions; a sink is given bytes and an owner, and
 //! says what stands in the way.
 
 pub mod config_map;

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::{
-    api::{artifact_fetch::FileSelection, conditions::Reason},
+    api::{
+        artifact_fetch::{Digest, FileSelection},
+        conditions::Reason,
+    },
     trouble::Trouble,
 };
 
@@ -31,6 +34,8 @@ pub struct Selection {
     verify: BTreeMap<String, String>,
     max_bytes: u64,
     max_files: u64,
+    /// What else may help where they are too large.
+    larger: &'static str,
 }
 
 impl Selection {
@@ -46,6 +51,23 @@ impl Selection {
             max_files,
             prune: _,
         } = files;
+        let max_bytes = u64::try_from(*max_bytes).unwrap_or_default().min(capacity);
+        let max_files = u64::try_from(*max_files).unwrap_or_default();
+        let selection = Self::new(include, exclude, verify, max_bytes, max_files)?;
+        Ok(Self {
+            larger: "raise maxBytes as far as a ConfigMap holds",
+            ..selection
+        })
+    }
+
+    /// The same from its parts, for a destination that has no limit of its own.
+    pub fn new(
+        include: &[String],
+        exclude: &[String],
+        verify: &[Digest],
+        max_bytes: u64,
+        max_files: u64,
+    ) -> Result<Self, Trouble> {
         let left_out = if exclude.is_empty() {
             String::new()
         } else {
@@ -59,8 +81,9 @@ impl Selection {
                 .iter()
                 .map(|v| (v.path.clone(), v.sha256.clone()))
                 .collect(),
-            max_bytes: u64::try_from(*max_bytes).unwrap_or_default().min(capacity),
-            max_files: u64::try_from(*max_files).unwrap_or_default(),
+            max_bytes,
+            max_files,
+            larger: "raise maxBytes",
         })
     }
 
@@ -105,7 +128,9 @@ impl Selection {
                 ),
             ));
         }
-        let total: u64 = picked.values().map(|file| file.size).sum();
+        let total = picked
+            .values()
+            .fold(0_u64, |sum, file| sum.saturating_add(file.size));
         if total > self.max_bytes {
             let files: Vec<&RemoteFile> = picked.into_values().collect();
             return Err(self.too_large(run, total, &files));
@@ -175,10 +200,10 @@ impl Selection {
         Trouble::user(
             Reason::ArtifactsTooLarge,
             format!(
-                "{} files of run {run} have {total} bytes together, {} fit: match fewer, or raise maxBytes as far as a \
-                 ConfigMap holds; the largest: {}",
+                "{} files of run {run} have {total} bytes together, {} fit: match fewer, or {}; the largest: {}",
                 files.len(),
                 self.max_bytes,
+                self.larger,
                 shown.join(", ")
             ),
         )

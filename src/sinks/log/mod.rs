@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use config_maps::{LOG_KEY, PART, StoredLog, store_log};
 pub use mask::{MASK, MIN_MASKED, Masker, Masks, is_too_short};
-pub use tail::{MAX_LINE, MAX_LINES, plain};
+pub use tail::{MAX_LINE, MAX_LINES, last_lines, plain};
 pub use text::Normaliser;
 
 /// The smallest limit: room for a mark and some text on both sides of it. Smaller limits are raised to it.
