@@ -31,7 +31,12 @@ use super::common::LocalRef;
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
     printcolumn(name = "Files", type_ = "integer", json_path = ".status.fileCount"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.totalBytes"),
-    printcolumn(name = "ConfigMap", type_ = "string", json_path = ".status.configMap"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.percent"),
+    printcolumn(
+        name = "Destination",
+        type_ = "string",
+        json_path = ".status.destination"
+    ),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -139,10 +144,11 @@ pub struct FileSelection {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub verify: Vec<Digest>,
-    /// Bytes of all files together.
-    #[serde(default = "default_max_bytes")]
+    /// Bytes of all files together. Unset: as many as the destination holds, which is 900 KiB for a ConfigMap, and for a
+    /// volume whatever room its claim has. More than 900 KiB means something for volumes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub max_bytes: i64,
+    pub max_bytes: Option<i64>,
     /// How many files.
     #[serde(default = "default_max_files")]
     #[schemars(range(min = 1, max = 100_000))]
@@ -150,13 +156,14 @@ pub struct FileSelection {
     /// Remove files of an earlier revision that the new one lacks.
     #[serde(default = "yes")]
     pub prune: bool,
+    /// Files on their way at a time, into a volume; 4 where unset. Into a ConfigMap they come one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub parallel: Option<u8>,
 }
 
 fn everything() -> Vec<String> {
     vec!["**".into()]
-}
-fn default_max_bytes() -> i64 {
-    900 * 1024
 }
 fn default_max_files() -> i64 {
     1000
@@ -165,13 +172,17 @@ fn yes() -> bool {
     true
 }
 
-/// Where files go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Where files go: at most one of the two; a ConfigMap where neither is set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.configMap) && has(self.volume))").message("set at most one of destination.configMap and destination.volume"))]
 pub struct Destination {
     /// Into a ConfigMap that this object owns, named like it where no name is given here. Together at most 900 KiB.
-    #[serde(default)]
-    pub config_map: ConfigMapDestination,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapDestination>,
+    /// Onto a volume, by a Job in this namespace. They stay when this object is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeDestination>,
 }
 
 /// A ConfigMap.
@@ -185,6 +196,37 @@ pub struct ConfigMapDestination {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub name: Option<String>,
+}
+
+/// A directory of a PersistentVolumeClaim.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeDestination {
+    /// The PersistentVolumeClaim, in this namespace. It must exist and be writable for group 65532 or by its `fsGroup`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub claim_name: String,
+    /// The directory in the volume, made where it is missing. Unset: the volume's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("!self.startsWith('/') && self.split('/').all(part, part != '' && part != '.' && part != '..')").message("volume.subPath is a directory inside the volume: write it like 'shop/latest', without a leading or trailing '/', without '.' and '..' parts"),
+        validation = Rule::new("self.matches('^[^\\\\\\\\\\\\p{C}\\\\p{Zl}\\\\p{Zp}]+$')").message("volume.subPath must not contain backslashes, control or invisible characters"),
+        validation = Rule::new("self.split('/').all(part, part.size() <= 63) && self.split('/').size() <= 32 && !self.lowerAscii().matches('^[.]tenantry(/|$)')").message("volume.subPath has at most 32 parts of at most 63 characters each, and .tenantry is kept for tenantry's own files")
+    )]
+    pub sub_path: Option<String>,
+}
+
+impl std::fmt::Display for VolumeDestination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "claim {:?}", self.claim_name)?;
+        match &self.sub_path {
+            Some(path) => write!(f, ", directory {path:?}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A digest that a file must have.
@@ -216,9 +258,22 @@ pub struct ArtifactFetchStatus {
     /// Digest of the revision and the selection that the files belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection_digest: Option<String>,
+    /// Where the files are, in short: `configmap/NAME` or `pvc/CLAIM[:SUBPATH]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
     /// The ConfigMap that holds the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<String>,
+    /// The volume that holds the files. What is changed on it by others is not noticed: the annotation
+    /// `tenantry.dev/reconcile-requested-at` makes it be looked at again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeStatus>,
+    /// How far the files on their way to a volume are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The latest Job that brings files to a volume. It is removed an hour after it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// How many files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_count: Option<i64>,
@@ -244,14 +299,45 @@ pub struct ArtifactFetchStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Where on a volume the files are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// The PersistentVolumeClaim.
+    pub claim_name: String,
+    /// The directory in the volume; absent for its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+    /// The manifest with path, size and digest of all files, relative to the volume's root.
+    pub manifest: String,
+}
+
+/// How far files on their way are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Files that are whole.
+    pub files: i64,
+    /// Files in all; 0 where it is not known yet.
+    pub total_files: i64,
+    /// Bytes that are there.
+    pub bytes: i64,
+    /// Bytes in all; 0 where it is not known.
+    pub total_bytes: i64,
+    /// Bytes that are there, in percent of all, like `42%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<String>,
+}
+
 /// One file that was fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchedFile {
     /// Path in the archive.
     pub path: String,
-    /// Key in the ConfigMap's `data` or `binaryData`.
-    pub key: String,
+    /// Key in the ConfigMap's `data` or `binaryData`; absent on a volume, where the file is under its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Bytes.
     pub size: i64,
     /// SHA-256, hexadecimal.

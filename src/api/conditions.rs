@@ -184,6 +184,38 @@ reasons! {
     DestinationConflict,
     /// This cluster's API server did not take what was to be stored; the message holds its words.
     StorageUnavailable,
+    /// The operator has no image to run fetch Jobs with: its administrator must set `--fetcher-image`.
+    FetcherNotConfigured,
+    /// No PersistentVolumeClaim of that name in this namespace: create it, or correct `claimName`.
+    ClaimNotFound,
+    /// The PersistentVolumeClaim is not bound to a volume: the message says what it waits for.
+    ClaimNotBound,
+    /// No node takes the pod of the fetch Job: the message holds the scheduler's words.
+    PodUnschedulable,
+    /// The image of the fetch Job cannot be had on the node: the operator's administrator must correct `--fetcher-image` or the pull secrets of the pod template.
+    ImageUnavailable,
+    /// The pod of the fetch Job does not start: the message says at what it stands and where to look.
+    PodNotStarted,
+    /// The pod of the fetch Job was evicted or removed too often; it is tried again, and goes on where it was.
+    PodEvicted,
+    /// The pod of the fetch Job needs more memory than its limit: the operator's administrator must raise it in the pod template.
+    OutOfMemory,
+    /// The fetch Job did not end within its deadline; it is tried again, and goes on where it was.
+    FetchTimedOut,
+    /// The fetch Job failed: the message holds its last words.
+    FetchFailed,
+    /// The volume or its quota is full: make room or enlarge the claim, then ask for another look.
+    VolumeFull,
+    /// The volume is mounted read-only: use a claim that can be written.
+    VolumeReadOnly,
+    /// The volume does not let user and group 65532 write: set its permissions, or `runAsUser` and `fsGroup` in the operator's pod template.
+    VolumePermissionDenied,
+    /// The volume failed (an I/O error, or nothing is mounted): look at the node and the storage; it is tried again.
+    VolumeFailed,
+    /// Another pod is at work on the same files of the volume; it is tried again.
+    VolumeBusy,
+    /// A file has a path that cannot be had on this volume: leave it out, or take away what is in its way.
+    PathRefused,
     /// No BuildRequest of that name in this namespace.
     SourceNotFound,
     /// The remote knows no such run.

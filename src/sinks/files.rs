@@ -80,7 +80,7 @@ pub fn build(
         let key = keys[&path].clone();
         files.push(FetchedFile {
             size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-            key: key.clone(),
+            key: Some(key.clone()),
             path,
             sha256,
         });
@@ -217,13 +217,14 @@ fn digest(wanted: &Wanted) -> String {
 fn manifest(files: &[FetchedFile]) -> String {
     let mut shown = serde_json::Map::new();
     let mut room = MANIFEST_ROOM;
-    for file in files.iter().filter(|file| file.key != file.path) {
+    let keys = files.iter().filter_map(|file| Some((file.key.as_ref()?, &file.path)));
+    for (key, path) in keys.filter(|(key, path)| key != path) {
         // Escapes take at most six bytes for one.
-        let Some(left) = room.checked_sub(file.key.len() + 6 * file.path.len() + 8) else {
+        let Some(left) = room.checked_sub(key.len() + 6 * path.len() + 8) else {
             break;
         };
         room = left;
-        shown.insert(file.key.clone(), file.path.clone().into());
+        shown.insert(key.clone(), path.clone().into());
     }
     serde_json::Value::Object(shown).to_string()
 }
@@ -302,7 +303,7 @@ mod tests {
         let told: Vec<_> = object
             .files
             .iter()
-            .map(|f| (f.path.as_str(), f.key.as_str(), f.size))
+            .map(|f| (f.path.as_str(), f.key.as_deref().unwrap_or_default(), f.size))
             .collect();
         assert_eq!(told, [("a", "a", 0), ("b/c", "b.c", 3)]);
         assert_eq!(object.files[1].sha256, hex(&Sha256::digest("xyz")));

@@ -50,8 +50,10 @@ impl Selection {
             max_bytes,
             max_files,
             prune: _,
+            parallel: _,
         } = files;
-        let max_bytes = u64::try_from(*max_bytes).unwrap_or_default().min(capacity);
+        let asked = max_bytes.map_or(capacity, |max| u64::try_from(max).unwrap_or_default());
+        let max_bytes = asked.min(capacity);
         let max_files = u64::try_from(*max_files).unwrap_or_default();
         let selection = Self::new(include, exclude, verify, max_bytes, max_files)?;
         Ok(Self {

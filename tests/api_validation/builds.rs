@@ -89,6 +89,18 @@ async fn a_build_request_that_cannot_work_is_refused() {
                 "Duplicate value",
             ),
             (json!({"logs": {"maxBytes": 100}}), "spec.logs.maxBytes"),
+            (
+                json!({"logs": {"destination": {"configMap": {}, "volume": {"claimName": "c"}}}}),
+                "set at most one of logs.destination.configMap and logs.destination.volume",
+            ),
+            (
+                json!({"logs": {"destination": {"volume": {"claimName": "c", "subPath": "../x"}}}}),
+                "volume.subPath is a directory inside the volume",
+            ),
+            (
+                json!({"artifacts": {"destination": {"volume": {"claimName": "c", "subPath": "/x"}}}}),
+                "volume.subPath is a directory inside the volume",
+            ),
             (json!({"logs": {"maxBytes": 8_388_609}}), "spec.logs.maxBytes"),
             (json!({"logs": {"tailLines": 101}}), "spec.logs.tailLines"),
             (
@@ -129,6 +141,8 @@ async fn a_good_build_request_is_taken() {
             json!({"retry": {"outcomes": ["Failure", "Unstable", "Aborted", "TriggerFailed", "TimedOut", "Lost"]}}),
             json!({"logs": {"maxBytes": 8_388_608, "tailLines": 0, "destination": {"configMap": {"name": "log"}}}}),
             json!({"artifacts": {"include": ["out/**/*.{tar,zip}"], "destination": {"configMap": {"name": "a"}}}}),
+            json!({"logs": {"destination": {"volume": {"claimName": "logs", "subPath": "shop"}}}}),
+            json!({"artifacts": {"destination": {"volume": {"claimName": "data"}}, "parallel": 2}}),
             json!({"ttlAfterFinished": "24h", "deletionPolicy": "Abort", "suspend": true, "cancel": true}),
         ],
     )

@@ -65,6 +65,8 @@ async fn an_artifact_fetch_that_cannot_work_is_refused() {
                 "Duplicate value",
             ),
             (json!({"maxBytes": 0}), "spec.maxBytes"),
+            (json!({"parallel": 0}), "spec.parallel"),
+            (json!({"parallel": 17}), "spec.parallel"),
             (json!({"maxFiles": 0}), "spec.maxFiles"),
             (
                 json!({"destination": {"configMap": {"name": "Not A Name"}}}),
@@ -94,6 +96,45 @@ async fn a_good_artifact_fetch_is_taken() {
             json!({"include": many(32, |_| json!("x".repeat(512)))}),
             json!({"verify": many(64, |i| json!({"path": format!("out/f{i}"), "sha256": "0".repeat(64)}))}),
             json!({"maxBytes": 1, "maxFiles": 1, "prune": false, "suspend": true}),
+            json!({"destination": {"configMap": {}}, "parallel": 16}),
+            json!({"destination": {"volume": {"claimName": "data"}}, "maxBytes": 1_u64 << 50}),
+            json!({"destination": {"volume": {"claimName": "a.b-c", "subPath": "shop/.hidden/ä b/..c"}}}),
+            json!({"destination": {"volume": {"claimName": "c", "subPath": ["x".repeat(15).as_str(); 32].join("/")}}}),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_on_a_volume_stays_on_it() {
+    const ONE: &str = "set at most one of destination.configMap and destination.volume";
+    const INSIDE: &str = "write it like 'shop/latest'";
+    const ODD: &str = "must not contain backslashes, control or invisible characters";
+    const PARTS: &str = "volume.subPath has at most 32 parts";
+    let volume = |path: &str| json!({"destination": {"volume": {"claimName": "c", "subPath": path}}});
+    refused(
+        "ArtifactFetch",
+        vec![
+            (json!({"destination": {"volume": {}}}), "spec.destination.volume.claimName"),
+            (json!({"destination": {"volume": {"claimName": "A"}}}), "spec.destination.volume.claimName"),
+            (json!({"destination": {"volume": {"claimName": "c"}, "configMap": {}}}), ONE),
+            (volume(""), "spec.destination.volume.subPath"),
+            (volume(&"x/".repeat(300)), "spec.destination.volume.subPath"),
+            (volume("/abs"), INSIDE),
+            (volume("a/"), INSIDE),
+            (volume("a//b"), INSIDE),
+            (volume(".."), INSIDE),
+            (volume("a/../b"), INSIDE),
+            (volume("./a"), INSIDE),
+            (volume("a\\b"), ODD),
+            (volume("a\nb"), ODD),
+            (volume("a\u{7f}"), ODD),
+            (volume("a\u{202e}b"), ODD),
+            (volume("a\u{200b}b"), ODD),
+            (volume(&"x".repeat(64)), PARTS),
+            (volume(&["x"; 33].join("/")), PARTS),
+            (volume(".tenantry/x"), PARTS),
+            (volume(".Tenantry"), PARTS),
         ],
     )
     .await;

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    artifact_fetch::{ConfigMapDestination, FileSelection},
+    artifact_fetch::{ConfigMapDestination, FileSelection, VolumeDestination},
     common::{Duration, KeyRef, LocalRef},
 };
 
@@ -256,7 +256,8 @@ pub struct Logs {
     /// Where the log goes.
     #[serde(default)]
     pub destination: LogDestination,
-    /// How many bytes of the log are kept, at most 8 MiB: where it is longer, its head and tail.
+    /// How many bytes of the log are kept in ConfigMaps, at most 8 MiB: where it is longer, its head and tail. A volume
+    /// gets all of it.
     #[serde(default = "default_log_bytes")]
     #[schemars(range(min = 4096, max = 8_388_608))]
     pub max_bytes: i64,
@@ -283,13 +284,19 @@ fn default_tail_lines() -> u32 {
     20
 }
 
-/// Where the log goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Where the log goes: at most one of the two; ConfigMaps where neither is set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.configMap) && has(self.volume))").message("set at most one of logs.destination.configMap and logs.destination.volume"))]
 pub struct LogDestination {
     /// Into ConfigMaps that this object owns; the first is named `NAME-log` where no name is given here.
-    #[serde(default)]
-    pub config_map: ConfigMapDestination,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapDestination>,
+    /// Onto a volume, whole, by a Job in this namespace, when the build is over: one file a run, `NAME-ID-TOKEN.log` (name
+    /// of this object, Jenkins build number, the first eight characters of the run's token). It stays when this object is
+    /// deleted. There is no log before the end of the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeDestination>,
 }
 
 /// A template of an owned ArtifactFetch.

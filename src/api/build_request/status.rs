@@ -302,6 +302,12 @@ pub struct LogStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub config_maps: Vec<String>,
+    /// The file on a volume that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<LogFile>,
+    /// The latest Job that brings it to a volume. It is removed an hour after it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// Bytes of the whole log as text: UTF-8, line ends as LF, values from Secrets masked.
     #[serde(default)]
     pub bytes: i64,
@@ -328,6 +334,16 @@ pub enum LogSource {
     /// Put together from the logs of the steps: while the build runs for tenants without the raw Jenkins proxy, and at
     /// the end where the whole log could not be had.
     Steps,
+}
+
+/// A file on a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogFile {
+    /// The PersistentVolumeClaim.
+    pub claim_name: String,
+    /// Path of the file, relative to the volume's root.
+    pub path: String,
 }
 
 /// A run before the latest.

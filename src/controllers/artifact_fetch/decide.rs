@@ -133,6 +133,7 @@ fn files_digest(object: &ArtifactFetch) -> String {
         max_bytes: _,
         max_files: _,
         prune: _,
+        parallel: _,
     } = &object.spec.files;
     digest_of(&(include, exclude, verify))
 }
@@ -158,7 +159,7 @@ fn holds(object: &ArtifactFetch, mine: Option<&Mine>, selection: &str) -> bool {
         return false;
     };
     status.selection_digest.as_deref() == Some(selection)
-        && bytes <= *max_bytes
+        && max_bytes.is_none_or(|max| bytes <= max)
         && files <= *max_files
         && is_intact(
             mine,

@@ -37,8 +37,9 @@ const LEAST_POLL: Duration = Duration::from_secs(2);
 
 /// The ConfigMap that the files of `object` go into.
 pub fn destination(object: &ArtifactFetch) -> String {
-    let name = object.spec.files.destination.config_map.name.clone();
-    name.unwrap_or_else(|| object.name_any())
+    let map = object.spec.files.destination.config_map.as_ref();
+    map.and_then(|map| map.name.clone())
+        .unwrap_or_else(|| object.name_any())
 }
 
 /// What can be seen without the remote.

@@ -126,7 +126,7 @@ fn take(status: &mut ArtifactFetchStatus, fetched: &Fetched, now: &Time) {
         .iter()
         .take(MAX_FILES)
         .take_while(|file| {
-            let needed = file.path.len() + file.key.len();
+            let needed = file.path.len() + file.key.as_ref().map_or(0, String::len);
             let fits = needed <= room;
             room = room.saturating_sub(needed);
             fits

@@ -33,7 +33,7 @@ fn object() -> ArtifactFetch {
 fn file(n: usize) -> FetchedFile {
     FetchedFile {
         path: format!("out/{n}"),
-        key: format!("out.{n}"),
+        key: Some(format!("out.{n}")),
         size: 10,
         sha256: "0".repeat(64),
     }

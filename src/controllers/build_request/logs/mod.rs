@@ -162,14 +162,16 @@ impl Route<'_> {
         let image = assembly.image();
         let name = destination
             .config_map
-            .name
-            .clone()
+            .as_ref()
+            .and_then(|map| map.name.clone())
             .unwrap_or_else(|| default_name(self.object));
         let maps = ConfigMaps::of(self.client.clone(), self.object)?;
         let stored = store_log(&maps, &name, &title(self.run), &image).await?;
         Ok(Pulled {
             log: LogStatus {
                 config_maps: stored.config_maps,
+                volume: None,
+                job: None,
                 bytes: i64::try_from(image.bytes).unwrap_or(i64::MAX),
                 truncated: image.truncated(),
                 sha256: last.then(|| image.sha256.clone()),
