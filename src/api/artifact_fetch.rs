@@ -32,11 +32,7 @@ use super::common::LocalRef;
     printcolumn(name = "Files", type_ = "integer", json_path = ".status.fileCount"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.totalBytes"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.percent"),
-    printcolumn(
-        name = "Destination",
-        type_ = "string",
-        json_path = ".status.destination"
-    ),
+    printcolumn(name = "Destination", type_ = "string", json_path = ".status.destination"),
     printcolumn(
         name = "Message",
         type_ = "string",

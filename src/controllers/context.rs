@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Connections;
+use super::{
+    Connections,
+    fetch_jobs::{Fetcher, Pauses},
+};
 use crate::gateway::{SessionPolicy, TimeLimits};
 use crate::runtime::{
     backoff::{BackoffPolicy, Backoffs},
@@ -22,6 +25,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Failures in a row, per object.
     pub backoffs: Backoffs,
+    /// How the Jobs are run that fill volumes.
+    pub fetcher: Fetcher,
     /// Times that tests shorten.
     pub tunables: Tunables,
 }
@@ -38,6 +43,10 @@ pub struct Tunables {
     pub stale_after: Duration,
     /// The least time between two writes of a live log.
     pub log_interval: Duration,
+    /// How often the pod of a fetch Job is looked at, and its progress told.
+    pub fetch_interval: Duration,
+    /// How long the pod of a fetch Job may fail to start before a person is asked to look.
+    pub pod_deadline: Duration,
     /// How long to try to bring a log home after the end of a run.
     pub collect_deadline: Duration,
     /// How long the finalizer tries to clean up on the remote.
@@ -65,6 +74,8 @@ impl Default for Tunables {
             search_window: Duration::from_secs(20),
             stale_after: Duration::from_secs(150),
             log_interval: Duration::from_secs(5),
+            fetch_interval: Duration::from_secs(5),
+            pod_deadline: Duration::from_secs(600),
             collect_deadline: Duration::from_secs(600),
             cleanup_deadline: Duration::from_secs(120),
             stalled_resync: Duration::from_secs(300),
@@ -96,6 +107,15 @@ impl Tunables {
         }
     }
 
+    /// How long to wait after fetch Jobs that failed.
+    pub fn pauses(&self) -> Pauses {
+        Pauses {
+            first: self.backoff_first,
+            cap: self.backoff_cap,
+            person: self.stalled_resync,
+        }
+    }
+
     /// Sets one time by its name in the command line, like `missing-grace`. Says which there are where there is none of
     /// that name.
     pub fn set(&mut self, name: &str, value: Duration) -> Result<(), String> {
@@ -104,6 +124,8 @@ impl Tunables {
             search_window,
             stale_after,
             log_interval,
+            fetch_interval,
+            pod_deadline,
             collect_deadline,
             cleanup_deadline,
             stalled_resync,
@@ -119,6 +141,8 @@ impl Tunables {
             ("search-window", search_window),
             ("stale-after", stale_after),
             ("log-interval", log_interval),
+            ("fetch-interval", fetch_interval),
+            ("pod-deadline", pod_deadline),
             ("collect-deadline", collect_deadline),
             ("cleanup-deadline", cleanup_deadline),
             ("stalled-resync", stalled_resync),

@@ -2,10 +2,17 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{telemetry::LogFormat, watches::WatchScope};
-use crate::{controllers::Tunables, fetcher::plan};
+use crate::{
+    controllers::{
+        Tunables,
+        fetch_jobs::{Fetcher, PodTemplate},
+    },
+    fetcher::plan,
+};
 
 /// Declares builds to KubeSphere DevOps as its tenant.
 #[derive(Debug, Parser)]
@@ -79,6 +86,14 @@ pub struct OperatorOptions {
     #[arg(long, env = "TENANTRY_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 
+    /// Image of the Jobs that bring files and logs onto volumes: the operator's own. None: there are no such Jobs.
+    #[arg(long, env = "TENANTRY_FETCHER_IMAGE", value_name = "IMAGE")]
+    pub fetcher_image: Option<String>,
+
+    /// A partial pod template (YAML) that is laid over the pods of these Jobs: node selector, tolerations, pull secrets, …
+    #[arg(long, env = "TENANTRY_FETCHER_POD_TEMPLATE", value_name = "FILE")]
+    pub fetcher_pod_template: Option<PathBuf>,
+
     /// How long what is in flight may take after SIGTERM.
     #[arg(long, env = "TENANTRY_SHUTDOWN_GRACE", default_value = "20s", value_parser = duration)]
     pub shutdown_grace: Duration,
@@ -106,6 +121,23 @@ impl OperatorOptions {
         } else {
             WatchScope::Namespaces(names)
         }
+    }
+
+    /// How the Jobs are run that fill volumes.
+    pub fn fetcher(&self) -> anyhow::Result<Fetcher> {
+        let image = self.fetcher_image.clone().filter(|image| !image.is_empty());
+        let file = self.fetcher_pod_template.as_ref();
+        let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else {
+            return Ok(Fetcher {
+                image,
+                template: PodTemplate::default(),
+            });
+        };
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("--fetcher-pod-template: cannot read {}", file.display()))?;
+        let template = PodTemplate::parse(&text)
+            .map_err(|why| anyhow::anyhow!("--fetcher-pod-template: {}: {why}", file.display()))?;
+        Ok(Fetcher { image, template })
     }
 
     /// The times, with what was tuned.
@@ -209,6 +241,29 @@ mod tests {
             some,
             WatchScope::Namespaces(vec!["a".into(), "b".into(), "c".into()])
         );
+    }
+
+    #[test]
+    fn a_pod_template_that_cannot_work_is_refused_with_its_file() {
+        assert_eq!(operator(&[]).fetcher().unwrap(), Fetcher::default());
+        assert_eq!(operator(&["--fetcher-image", ""]).fetcher().unwrap().image, None);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        std::fs::write(path, "spec: {hostNetwork: true}").unwrap();
+        let args = ["--fetcher-image", "img", "--fetcher-pod-template", path];
+        let fetcher = operator(&args).fetcher().unwrap();
+        assert_eq!(fetcher.image.as_deref(), Some("img"));
+        assert_ne!(fetcher.template, PodTemplate::default());
+        std::fs::write(path, "spec: {hostnetwork: true}").unwrap();
+        let refused = operator(&args).fetcher().unwrap_err().to_string();
+        assert!(
+            refused.contains(path) && refused.contains("spec.hostnetwork"),
+            "{refused}"
+        );
+        let gone = operator(&["--fetcher-pod-template", "/nowhere"])
+            .fetcher()
+            .unwrap_err();
+        assert!(gone.to_string().contains("/nowhere"), "{gone}");
     }
 
     #[test]

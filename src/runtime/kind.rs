@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Secret},
+};
 use kube::{Resource, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 
@@ -21,6 +24,8 @@ pub enum Kind {
     Secret,
     /// CA certificates, parameters.
     ConfigMap,
+    /// What fills volumes.
+    Job,
 }
 
 impl Kind {
@@ -32,6 +37,7 @@ impl Kind {
             Self::ArtifactFetch => "ArtifactFetch",
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
+            Self::Job => "Job",
         }
     }
 
@@ -43,6 +49,7 @@ impl Kind {
             Self::ArtifactFetch => "artifactfetches",
             Self::Secret => "secrets",
             Self::ConfigMap => "configmaps",
+            Self::Job => "jobs",
         }
     }
 }
@@ -65,6 +72,8 @@ pub trait Watched:
 {
     /// Which kind it is.
     const KIND: Kind;
+    /// Which objects of the kind are watched: a label selector; `None` is all.
+    const SELECTOR: Option<&str> = None;
 }
 
 impl Watched for TenantConnection {
@@ -81,6 +90,11 @@ impl Watched for Secret {
 }
 impl Watched for ConfigMap {
     const KIND: Kind = Kind::ConfigMap;
+}
+impl Watched for Job {
+    const KIND: Kind = Kind::Job;
+    /// A cluster may be full of other people's Jobs.
+    const SELECTOR: Option<&str> = Some("app.kubernetes.io/managed-by=tenantry");
 }
 
 /// Namespace and name of one object of a kind that the context tells.
@@ -132,5 +146,6 @@ mod tests {
         check::<ArtifactFetch>();
         check::<Secret>();
         check::<ConfigMap>();
+        check::<Job>();
     }
 }

@@ -33,6 +33,7 @@ const CRD_POLL: Duration = Duration::from_secs(1);
 /// Runs until a signal, or until something that must not end has ended.
 pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
     let tunables = options.tunables()?;
+    let fetcher = options.fetcher()?;
     let shutdown = Shutdown::new(options.shutdown_grace);
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();
@@ -88,6 +89,7 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         announcer,
         metrics,
         backoffs,
+        fetcher,
         tunables,
     });
     let mut host = Host::new(env, options.scope());

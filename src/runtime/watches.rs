@@ -249,7 +249,11 @@ async fn watch_shard<K: Watched>(
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let config = watcher::Config {
+        label_selector: K::SELECTOR.map(Into::into),
+        ..watcher::Config::default()
+    };
+    let mut events = watcher(api, config).default_backoff().boxed();
     while let Some(event) = events.next().await {
         let what = match event {
             Ok(watcher::Event::Init) => Seen::Relisting,

@@ -217,7 +217,9 @@ fn digest(wanted: &Wanted) -> String {
 fn manifest(files: &[FetchedFile]) -> String {
     let mut shown = serde_json::Map::new();
     let mut room = MANIFEST_ROOM;
-    let keys = files.iter().filter_map(|file| Some((file.key.as_ref()?, &file.path)));
+    let keys = files
+        .iter()
+        .filter_map(|file| Some((file.key.as_ref()?, &file.path)));
     for (key, path) in keys.filter(|(key, path)| key != path) {
         // Escapes take at most six bytes for one.
         let Some(left) = room.checked_sub(key.len() + 6 * path.len() + 8) else {

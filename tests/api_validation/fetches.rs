@@ -79,6 +79,7 @@ async fn an_artifact_fetch_that_cannot_work_is_refused() {
 
 #[tokio::test]
 async fn a_good_artifact_fetch_is_taken() {
+    let deep = ["x".repeat(15).as_str(); 32].join("/");
     let run = |rest: Value| {
         let mut run = json!({"connectionRef": {"name": "ks"}, "project": "shop", "pipeline": "hello"});
         merge(&mut run, &rest);
@@ -99,7 +100,7 @@ async fn a_good_artifact_fetch_is_taken() {
             json!({"destination": {"configMap": {}}, "parallel": 16}),
             json!({"destination": {"volume": {"claimName": "data"}}, "maxBytes": 1_u64 << 50}),
             json!({"destination": {"volume": {"claimName": "a.b-c", "subPath": "shop/.hidden/ä b/..c"}}}),
-            json!({"destination": {"volume": {"claimName": "c", "subPath": ["x".repeat(15).as_str(); 32].join("/")}}}),
+            json!({"destination": {"volume": {"claimName": "c", "subPath": deep}}}),
         ],
     )
     .await;
@@ -115,9 +116,18 @@ async fn a_directory_on_a_volume_stays_on_it() {
     refused(
         "ArtifactFetch",
         vec![
-            (json!({"destination": {"volume": {}}}), "spec.destination.volume.claimName"),
-            (json!({"destination": {"volume": {"claimName": "A"}}}), "spec.destination.volume.claimName"),
-            (json!({"destination": {"volume": {"claimName": "c"}, "configMap": {}}}), ONE),
+            (
+                json!({"destination": {"volume": {}}}),
+                "spec.destination.volume.claimName",
+            ),
+            (
+                json!({"destination": {"volume": {"claimName": "A"}}}),
+                "spec.destination.volume.claimName",
+            ),
+            (
+                json!({"destination": {"volume": {"claimName": "c"}, "configMap": {}}}),
+                ONE,
+            ),
             (volume(""), "spec.destination.volume.subPath"),
             (volume(&"x/".repeat(300)), "spec.destination.volume.subPath"),
             (volume("/abs"), INSIDE),

@@ -156,7 +156,11 @@ async fn what_is_left_out_gets_its_default() {
     let fetch = stored("ArtifactFetch").await;
     assert_eq!(fetch["include"], json!(["**"]));
     assert_eq!(fetch.get("maxBytes"), None, "as much as the destination holds");
-    assert_eq!(fetch["destination"], json!({}), "a ConfigMap, and not in the way of a volume");
+    assert_eq!(
+        fetch["destination"],
+        json!({}),
+        "a ConfigMap, and not in the way of a volume"
+    );
     assert_eq!(build["logs"]["destination"], json!({}));
     assert_eq!(fetch["maxFiles"], 1000);
     assert_eq!(fetch["prune"], true);

@@ -6,7 +6,12 @@ use bytes::Bytes;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
-use super::{decide::selection_digest, observe::destination, report::Fetched, target::Target};
+use super::{
+    decide::selection_digest,
+    observe::destination,
+    report::{Fetched, Place},
+    target::Target,
+};
 use crate::{
     api::ArtifactFetch,
     controllers::Context,
@@ -67,7 +72,9 @@ pub async fn fetch(ctx: &Context, object: &ArtifactFetch, target: &Target) -> Re
     Ok(Fetched {
         revision: target.revision.clone(),
         selection: digest,
-        config_map: name,
+        place: Place::ConfigMap(name),
+        count: i64::try_from(files.files.len()).unwrap_or(i64::MAX),
+        bytes: files.files.iter().map(|file| file.size).sum(),
         files: files.files,
     })
 }

@@ -6,9 +6,10 @@ use super::target::Target;
 use crate::{
     api::{
         ArtifactFetch, ArtifactFetchStatus, RECONCILE_REQUESTED_AT,
-        artifact_fetch::FileSelection,
+        artifact_fetch::{Destination, FileSelection},
         conditions::{ConditionType, Reason, find, is_true},
     },
+    controllers::fetch_jobs::{JobSeen, JobState},
     sinks::{config_map::Mine, files::is_intact},
     trouble::Trouble,
 };
@@ -20,6 +21,8 @@ pub struct Seen {
     pub source: SourceSeen,
     /// What is under the destination's name.
     pub stored: StoredSeen,
+    /// The Jobs that were made for the object, where its files go onto a volume and are not known to be there.
+    pub jobs: Vec<JobSeen>,
 }
 
 /// The run that the object is about, as far as it is known.
@@ -47,6 +50,8 @@ pub enum StoredSeen {
     Ours(Box<Mine>),
     /// Something that is not ours.
     Foreign(Trouble),
+    /// A volume: nothing of it can be seen from here, what is on it is what the status says.
+    Volume,
 }
 
 /// The next thing.
@@ -66,6 +71,8 @@ pub enum Decision {
     Resolve,
     /// Bring the files of this run home.
     Fetch(Box<Target>),
+    /// Have a Job bring the files of this run onto a volume; `None` where a Job for what is asked is at work already.
+    Transfer(Option<Box<Target>>),
 }
 
 /// Decides on `object`.
@@ -76,10 +83,10 @@ pub fn decide(object: &ArtifactFetch, seen: &Seen) -> Decision {
     }
     match unless_suspended(object, seen) {
         // Which run it is cannot be asked now; what is here is what was wanted when it could.
-        Decision::Resolve if object.spec.suspend && holds_selection(object, ours(&seen.stored)) => {
-            Decision::Stored
-        }
-        Decision::Resolve | Decision::Fetch(_) | Decision::Wait(_) if object.spec.suspend => {
+        Decision::Resolve if object.spec.suspend && holds_selection(object, &seen.stored) => Decision::Stored,
+        Decision::Resolve | Decision::Fetch(_) | Decision::Transfer(_) | Decision::Wait(_)
+            if object.spec.suspend =>
+        {
             Decision::Suspend
         }
         other => other,
@@ -90,7 +97,7 @@ pub fn decide(object: &ArtifactFetch, seen: &Seen) -> Decision {
 pub fn ours(stored: &StoredSeen) -> Option<&Mine> {
     match stored {
         StoredSeen::Ours(mine) => Some(mine),
-        StoredSeen::Nothing | StoredSeen::Foreign(_) => None,
+        StoredSeen::Nothing | StoredSeen::Foreign(_) | StoredSeen::Volume => None,
     }
 }
 
@@ -98,23 +105,60 @@ fn unless_suspended(object: &ArtifactFetch, seen: &Seen) -> Decision {
     if let StoredSeen::Foreign(trouble) = &seen.stored {
         return Decision::Stuck(trouble.clone());
     }
-    let mine = ours(&seen.stored);
+    let stored = &seen.stored;
+    let to_volume = object.spec.files.destination.volume.is_some();
     match &seen.source {
         SourceSeen::Waiting(what) => Decision::Wait(what.clone()),
-        SourceSeen::Missing { .. } if holds_selection(object, mine) => Decision::Stored,
+        SourceSeen::Missing { .. } if holds_selection(object, stored) => Decision::Stored,
         SourceSeen::Missing { name } => Decision::Stuck(Trouble::user(
             Reason::SourceNotFound,
             format!("there is no BuildRequest {name:?} in this namespace: create it, or correct spec.source"),
         )),
-        SourceSeen::Unasked if is_settled(object) && holds_selection(object, mine) => Decision::Stored,
+        SourceSeen::Unasked if is_settled(object) && holds_selection(object, stored) => Decision::Stored,
         SourceSeen::Unasked if is_final(object) && !wants_latest(object) => Decision::Rest,
+        // The remote is not asked again which run it is while a Job brings its files.
+        SourceSeen::Unasked if to_volume && seen.jobs.iter().any(|job| is_under_way(object, job)) => {
+            Decision::Transfer(None)
+        }
         SourceSeen::Unasked => Decision::Resolve,
-        SourceSeen::Ended(target) if holds(object, mine, &selection_digest(object, target)) => {
+        SourceSeen::Ended(target) if holds(object, stored, &selection_digest(object, target)) => {
             Decision::Stored
         }
         SourceSeen::Ended(target) if is_final(object) && was_attempted(object, target) => Decision::Rest,
+        SourceSeen::Ended(target) if to_volume => Decision::Transfer(Some(target.clone())),
         SourceSeen::Ended(target) => Decision::Fetch(target.clone()),
     }
+}
+
+fn is_under_way(object: &ArtifactFetch, job: &JobSeen) -> bool {
+    matches!(job.state, JobState::Active | JobState::Complete) && job.asked == asked(object)
+}
+
+/// Whether Jobs have to be looked at: the files go onto a volume and are not known to be there, or one may be at work.
+pub fn needs_jobs(object: &ArtifactFetch) -> bool {
+    let has_job = object.status.as_ref().is_some_and(|status| status.job.is_some());
+    object.spec.files.destination.volume.is_some()
+        && (has_job || !holds_selection(object, &StoredSeen::Volume))
+}
+
+/// Digest of what the object asks a Job for, as far as that is known without the remote: each spec, and each request to look
+/// again, has Jobs of its own.
+pub fn asked(object: &ArtifactFetch) -> String {
+    let annotations = object.metadata.annotations.as_ref();
+    let requested = annotations.and_then(|all| all.get(RECONCILE_REQUESTED_AT));
+    digest_of(&(&object.metadata.uid, object.metadata.generation, requested))
+}
+
+/// Digest that tells which files of which run a pod is to bring, wherever they go: what is on a volume already under it
+/// is not fetched again.
+pub fn content_digest(object: &ArtifactFetch, target: &Target) -> String {
+    let FileSelection {
+        include,
+        exclude,
+        verify,
+        ..
+    } = &object.spec.files;
+    digest_of(&(include, exclude, verify)) + &digest_of(&target.identity())
 }
 
 /// Digest of which files of which run are wanted: 32 digits for the files, 32 for the run.
@@ -128,14 +172,21 @@ fn files_digest(object: &ArtifactFetch) -> String {
     let FileSelection {
         include,
         exclude,
-        destination: _,
+        destination: Destination {
+            config_map: _,
+            volume,
+        },
         verify,
         max_bytes: _,
         max_files: _,
-        prune: _,
+        prune,
         parallel: _,
     } = &object.spec.files;
-    digest_of(&(include, exclude, verify))
+    match volume {
+        // A ConfigMap of another name is seen to lack them; so is one that holds more than is wanted.
+        None => digest_of(&(include, exclude, verify)),
+        Some(volume) => digest_of(&(include, exclude, verify, volume, prune)),
+    }
 }
 
 fn digest_of(value: &impl serde::Serialize) -> String {
@@ -144,9 +195,9 @@ fn digest_of(value: &impl serde::Serialize) -> String {
     crate::sinks::hex(&Sha256::digest(text)[..16])
 }
 
-/// Whether the ConfigMap holds the files of `selection`, within what the spec allows now.
-fn holds(object: &ArtifactFetch, mine: Option<&Mine>, selection: &str) -> bool {
-    let (Some(mine), Some(status)) = (mine, &object.status) else {
+/// Whether the files of `selection` are there, within what the spec allows now.
+fn holds(object: &ArtifactFetch, stored: &StoredSeen, selection: &str) -> bool {
+    let Some(status) = &object.status else {
         return false;
     };
     let FileSelection {
@@ -158,26 +209,41 @@ fn holds(object: &ArtifactFetch, mine: Option<&Mine>, selection: &str) -> bool {
     let (Some(files), Some(bytes)) = (status.file_count, status.total_bytes) else {
         return false;
     };
-    status.selection_digest.as_deref() == Some(selection)
-        && max_bytes.is_none_or(|max| bytes <= max)
-        && files <= *max_files
-        && is_intact(
+    let is_there = match stored {
+        StoredSeen::Ours(mine) => is_intact(
             mine,
             selection,
             usize::try_from(files).unwrap_or_default(),
             *prune,
-        )
+        ),
+        // Until a Job that was asked to look again has ended, it is not known.
+        StoredSeen::Volume => {
+            status.volume.is_some() && status.job.is_none() && !is_requested(object, status)
+        }
+        StoredSeen::Nothing | StoredSeen::Foreign(_) => false,
+    };
+    is_there
+        && status.selection_digest.as_deref() == Some(selection)
+        && max_bytes.is_none_or(|max| bytes <= max)
+        && files <= *max_files
 }
 
-/// Whether the ConfigMap holds the wanted files of the run that they were fetched from, whichever that was.
-pub fn holds_selection(object: &ArtifactFetch, mine: Option<&Mine>) -> bool {
-    stored_selection(object)
-        .is_some_and(|stored| stored.starts_with(&files_digest(object)) && holds(object, mine, stored))
+/// Whether the wanted files are there of the run that they were fetched from, whichever that was.
+pub fn holds_selection(object: &ArtifactFetch, stored: &StoredSeen) -> bool {
+    stored_selection(object).is_some_and(|selection| {
+        selection.starts_with(&files_digest(object)) && holds(object, stored, selection)
+    })
 }
 
-/// Whether the ConfigMap still holds what the status tells, be that wanted or not.
+/// Whether what the status tells is still there, be that wanted or not.
 pub fn holds_what_was_told(object: &ArtifactFetch, stored: &StoredSeen) -> bool {
-    let (Some(mine), Some(status)) = (ours(stored), &object.status) else {
+    let Some(status) = &object.status else {
+        return false;
+    };
+    if matches!(stored, StoredSeen::Volume) {
+        return status.volume.is_some();
+    }
+    let Some(mine) = ours(stored) else {
         return false;
     };
     let files = status.file_count.and_then(|files| usize::try_from(files).ok());

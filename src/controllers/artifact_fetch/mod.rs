@@ -1,7 +1,7 @@
-//! The controller of ArtifactFetches: the files of a run, brought home into a ConfigMap.
+//! The controller of ArtifactFetches: the files of a run, brought home into a ConfigMap, or onto a volume by a Job.
 //!
 //! One reconcile: [`observe`] what is here, [`mod@decide`]; where coordinates name the run and it is not known to be stored,
-//! ask the remote which run that is and decide again; [`act`] (fetch and store); [`report`]. [`target`] is the run once it
+//! ask the remote which run that is and decide again; [`act`] (fetch and store) or [`transfer`] (have a Job do it); [`report`]. [`target`] is the run once it
 //! is known. A finished object costs no remote call: whether its ConfigMap is unchanged is seen from metadata alone.
 
 pub mod act;
@@ -9,15 +9,19 @@ pub mod decide;
 pub mod observe;
 pub mod report;
 pub mod target;
+pub mod transfer;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::ConfigMap},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::Resource;
 
 use self::{
-    decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told, ours},
+    decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told},
     observe::Named,
     report::{Came, Held},
 };
@@ -38,12 +42,16 @@ pub struct ArtifactFetches {
 
 /// Starts it.
 pub fn start(ctx: &Arc<Context>, host: &mut Host) {
+    let makes_jobs = ctx.fetcher.image.is_some();
     let ctx = Arc::clone(ctx);
-    host.control(|_| ArtifactFetches { ctx })
+    let setup = host
+        .control(|_| ArtifactFetches { ctx })
         .wakes_on::<BuildRequest>()
         .wakes_on::<TenantConnection>()
-        .owns::<ConfigMap>()
-        .start();
+        .owns::<ConfigMap>();
+    // Who makes no Jobs needs no right to watch them.
+    let setup = if makes_jobs { setup.owns::<Job>() } else { setup };
+    setup.start();
 }
 
 impl Reconciler for ArtifactFetches {
@@ -81,12 +89,16 @@ fn held(object: &ArtifactFetch, stored: &StoredSeen) -> Held {
     let told = holds_what_was_told(object, stored);
     Held {
         told,
-        wanted: told && holds_selection(object, ours(stored)),
+        wanted: told && holds_selection(object, stored),
     }
 }
 
 fn failed(trouble: Trouble, revision: Option<String>) -> Came {
-    Came::Failed { trouble, revision }
+    Came::Failed {
+        trouble,
+        revision,
+        job: None,
+    }
 }
 
 impl ArtifactFetches {
@@ -109,7 +121,10 @@ impl ArtifactFetches {
             }
         }
         match decision {
-            Decision::Suspend => Came::Suspended,
+            Decision::Suspend => match transfer::stop(&self.ctx, object, &seen.jobs).await {
+                Ok(()) => Came::Suspended,
+                Err(trouble) => failed(trouble, None),
+            },
             Decision::Stored => Came::Stored,
             Decision::Wait(message) => Came::Waiting {
                 message,
@@ -120,6 +135,9 @@ impl ArtifactFetches {
                 Ok(fetched) => Came::Fetched(Box::new(fetched)),
                 Err(trouble) => failed(trouble, Some(target.revision)),
             },
+            Decision::Transfer(target) => {
+                transfer::transfer(&self.ctx, object, target.as_deref(), &seen.jobs).await
+            }
             // Once the run is known, there is nothing left to ask.
             Decision::Rest | Decision::Resolve => Came::Unchanged,
         }

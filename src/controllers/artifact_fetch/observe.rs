@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{Api, ResourceExt};
 
 use super::{
-    decide::{Seen, SourceSeen, StoredSeen},
+    decide::{Seen, SourceSeen, StoredSeen, needs_jobs},
     target::{Target, of_build_request},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     controllers::{
         Connected, Context,
         cluster::get_opt,
+        fetch_jobs::Jobs,
         projects,
         projects::{find_branch, find_pipeline},
     },
@@ -44,15 +45,31 @@ pub fn destination(object: &ArtifactFetch) -> String {
 
 /// What can be seen without the remote.
 pub async fn here(ctx: &Context, object: &ArtifactFetch) -> Result<Seen, Trouble> {
+    let stored = if object.spec.files.destination.volume.is_some() {
+        StoredSeen::Volume
+    } else {
+        config_map(ctx, object).await?
+    };
+    let jobs = if needs_jobs(object) {
+        let namespace = object.namespace().unwrap_or_default();
+        let jobs = Jobs::new(ctx, &namespace);
+        jobs.of(object.metadata.uid.as_deref().unwrap_or_default())
+            .await?
+    } else {
+        Vec::new()
+    };
+    let source = source(ctx, object).await?;
+    Ok(Seen { source, stored, jobs })
+}
+
+async fn config_map(ctx: &Context, object: &ArtifactFetch) -> Result<StoredSeen, Trouble> {
     let maps = ConfigMaps::of(ctx.client.clone(), object)?;
-    let stored = match maps.look(&destination(object)).await {
+    Ok(match maps.look(&destination(object)).await {
         Ok(None) => StoredSeen::Nothing,
         Ok(Some(mine)) => StoredSeen::Ours(Box::new(mine)),
         Err(trouble) if trouble.reason == Reason::DestinationConflict => StoredSeen::Foreign(trouble),
         Err(trouble) => return Err(trouble),
-    };
-    let source = source(ctx, object).await?;
-    Ok(Seen { source, stored })
+    })
 }
 
 async fn source(ctx: &Context, object: &ArtifactFetch) -> Result<SourceSeen, Trouble> {

@@ -43,7 +43,9 @@ fn fetched(files: usize) -> Came {
     Came::Fetched(Box::new(Fetched {
         revision: "shopx7k2p/hello#7".into(),
         selection: "abc".into(),
-        config_map: "files".into(),
+        place: Place::ConfigMap("files".into()),
+        count: i64::try_from(files).unwrap(),
+        bytes: 10 * i64::try_from(files).unwrap(),
         files: (0..files).map(file).collect(),
     }))
 }
@@ -52,6 +54,7 @@ fn failed(trouble: Trouble, revision: Option<&str>) -> Came {
     Came::Failed {
         trouble,
         revision: revision.map(Into::into),
+        job: None,
     }
 }
 
@@ -206,7 +209,9 @@ fn long_names_do_not_blow_up_the_object() {
     let came = Came::Fetched(Box::new(Fetched {
         revision: "r".into(),
         selection: "s".into(),
-        config_map: "c".into(),
+        place: Place::ConfigMap("c".into()),
+        count: 100,
+        bytes: 1000,
         files: files.collect(),
     }));
     let status = after(object(), NOTHING, &came).status.unwrap();
@@ -306,5 +311,157 @@ fn it_is_looked_at_again_when_that_can_help() {
         ),
     ] {
         assert_eq!(requeue(&came, resync), expected, "{came:?}");
+    }
+}
+
+mod volumes {
+    use super::*;
+
+    fn volume_object() -> ArtifactFetch {
+        let mut object = object();
+        object.spec.files.destination =
+            serde_json::from_value(json!({"volume": {"claimName": "data", "subPath": "shop"}})).unwrap();
+        object
+    }
+
+    fn working(reason: Reason, stuck: bool) -> Came {
+        Came::Working(Box::new(Working {
+            job: "files-1".into(),
+            revision: Some("shopx7k2p/hello#7".into()),
+            reason,
+            message: "half way".into(),
+            progress: serde_json::from_value(json!({
+                "files": 1, "totalFiles": 2, "bytes": 5, "totalBytes": 10, "percent": "50%",
+            }))
+            .unwrap(),
+            stuck,
+            look_in: Duration::from_secs(5),
+        }))
+    }
+
+    fn stored() -> Came {
+        Came::Fetched(Box::new(Fetched {
+            revision: "shopx7k2p/hello#7".into(),
+            selection: "abc".into(),
+            place: Place::Volume(VolumeStatus {
+                claim_name: "data".into(),
+                sub_path: Some("shop".into()),
+                manifest: ".tenantry/m.json".into(),
+            }),
+            count: 2000,
+            bytes: 20_000,
+            files: vec![],
+        }))
+    }
+
+    fn job_failed(trouble: Trouble, failed: Option<(u32, Duration)>) -> Came {
+        Came::Failed {
+            trouble,
+            revision: Some("shopx7k2p/hello#7".into()),
+            job: Some(FailedJob {
+                name: "files-2".into(),
+                failed,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_job_at_work_shows_how_far_it_is_and_nothing_is_left_of_it_at_the_end() {
+        let object = after(volume_object(), NOTHING, &working(Reason::Fetching, false));
+        assert_eq!(
+            conditions(&object),
+            [
+                "Ready=False:Fetching",
+                "Reconciling=True:Fetching",
+                "ArtifactsStored=False:Fetching"
+            ]
+        );
+        let status = object.status.as_ref().unwrap();
+        assert_eq!(
+            (status.job.as_deref(), status.last_attempted_revision.as_deref()),
+            (Some("files-1"), Some("shopx7k2p/hello#7"))
+        );
+        assert_eq!(status.progress.as_ref().unwrap().percent.as_deref(), Some("50%"));
+        assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+        let object = after(object, NOTHING, &stored());
+        assert_eq!(
+            conditions(&object),
+            [
+                "Ready=True:ArtifactsStored",
+                "ArtifactsStored=True:ArtifactsStored"
+            ]
+        );
+        let status = object.status.as_ref().unwrap();
+        assert_eq!(
+            (&status.job, &status.progress, &status.config_map),
+            (&None, &None, &None)
+        );
+        assert_eq!(status.destination.as_deref(), Some("pvc/data:shop"));
+        assert_eq!(status.file_count, Some(2000));
+        let ready = find(&status.conditions, ConditionType::Ready).unwrap();
+        assert_eq!(
+            ready.message,
+            "2000 files (20000 bytes) of shopx7k2p/hello#7 on claim data, directory shop"
+        );
+    }
+
+    #[test]
+    fn what_does_not_go_on_by_itself_is_for_a_person_and_told_once() {
+        let stuck = working(Reason::ClaimNotBound, true);
+        let object = after(volume_object(), OLDER, &stuck);
+        assert_eq!(
+            conditions(&object),
+            [
+                "Ready=False:ClaimNotBound",
+                "Stalled=True:ClaimNotBound",
+                "ArtifactsStored=True:ArtifactsStored"
+            ]
+        );
+        let waits = working(Reason::ClaimNotBound, false);
+        let note = |object: &ArtifactFetch, came: &Came| note(object, came, &ArtifactFetchStatus::default());
+        assert!(note(&volume_object(), &waits).is_some_and(|note| note.warning));
+        assert_eq!(note(&object, &waits), None, "told already");
+        assert_eq!(note(&volume_object(), &working(Reason::Fetching, false)), None);
+    }
+
+    #[test]
+    fn the_failures_told_are_those_of_jobs_and_looking_again_adds_none() {
+        let full = || Trouble::user(Reason::VolumeFull, "full");
+        let came = job_failed(full(), Some((3, Duration::from_secs(60))));
+        let object = after(volume_object(), NOTHING, &came);
+        let status = object.status.clone().unwrap();
+        assert_eq!(
+            (status.failures, status.job.as_deref()),
+            (Some(3), Some("files-2"))
+        );
+        assert_eq!(
+            super::super::status(&object, NOTHING, &came, &at(99)),
+            None,
+            "nothing to write"
+        );
+        let resync = Duration::from_secs(300);
+        assert_eq!(
+            requeue(&came, resync),
+            Requeue::After(Duration::from_secs(60)),
+            "when the next Job is due"
+        );
+        let not_made = job_failed(full(), None);
+        assert_eq!(requeue(&not_made, resync), Requeue::After(resync));
+        let for_good = job_failed(stalled(), Some((1, Duration::from_secs(60))));
+        assert_eq!(requeue(&for_good, resync), Requeue::OnChange);
+    }
+
+    #[test]
+    fn a_request_to_look_is_not_handled_before_a_job_was_tried() {
+        let handled = |came: &Came| {
+            after(volume_object(), NOTHING, came)
+                .status
+                .unwrap()
+                .last_handled_reconcile_at
+        };
+        assert_eq!(handled(&failed(passing(), None)), None);
+        assert_eq!(handled(&job_failed(passing(), None)).as_deref(), Some("now"));
+        let in_a_map = after(object(), NOTHING, &failed(passing(), None)).status.unwrap();
+        assert_eq!(in_a_map.last_handled_reconcile_at.as_deref(), Some("now"));
     }
 }

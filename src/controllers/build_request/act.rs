@@ -12,7 +12,7 @@ use super::{
         begin::Preflight,
         ours::{TOKEN_ANNOTATION, is_ours},
     },
-    logs::{LogReaders, Route},
+    logs::{LogReaders, Route, volume},
     observe::{Observer, reference},
 };
 use crate::{
@@ -47,6 +47,15 @@ impl Actor<'_> {
                 _ => ActOutcome::Nothing,
             };
         };
+        let log_volume = &self.observer.object.spec.logs.destination.volume;
+        match (&decision.act, log_volume) {
+            // A volume gets the log when it is whole.
+            (Act::PullLog, Some(_)) => return ActOutcome::Nothing,
+            (Act::ArchiveLog, Some(volume)) => {
+                return volume::archive(self.observer.ctx, self.observer.object, run, volume).await;
+            }
+            _ => {}
+        }
         match decision.act {
             Act::Nothing => ActOutcome::Nothing,
             Act::DeleteSelf => self.delete_self().await,

@@ -21,7 +21,10 @@ pub mod turns;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Secret},
+};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -69,22 +72,26 @@ pub struct BuildRequests {
 
 /// Starts it.
 pub fn start(ctx: &Arc<Context>, host: &mut Host) {
+    let makes_jobs = ctx.fetcher.image.is_some();
     let ctx = Arc::clone(ctx);
     let scope = host.scope().clone();
-    host.control(|bell| BuildRequests {
-        ctx,
-        scope,
-        bell,
-        turns: Turns::default(),
-        logs: LogReaders::default(),
-        secrets: SecretValues::default(),
-        loaded: OnceCell::new(),
-    })
-    .wakes_on::<TenantConnection>()
-    .wakes_on::<Secret>()
-    .wakes_on::<ConfigMap>()
-    .owns::<ArtifactFetch>()
-    .start();
+    let setup = host
+        .control(|bell| BuildRequests {
+            ctx,
+            scope,
+            bell,
+            turns: Turns::default(),
+            logs: LogReaders::default(),
+            secrets: SecretValues::default(),
+            loaded: OnceCell::new(),
+        })
+        .wakes_on::<TenantConnection>()
+        .wakes_on::<Secret>()
+        .wakes_on::<ConfigMap>()
+        .owns::<ArtifactFetch>();
+    // Who makes no Jobs needs no right to watch them.
+    let setup = if makes_jobs { setup.owns::<Job>() } else { setup };
+    setup.start();
 }
 
 impl Reconciler for BuildRequests {

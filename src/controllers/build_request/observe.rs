@@ -236,7 +236,8 @@ impl Observer<'_> {
             collected.build_gone = matches!(ask_jenkins(&project, run).await?, Asked::Gone);
         }
         let fresh = status.is_some_and(|s| {
-            s.phase == Some(BuildPhase::Collecting) && s.log.as_ref().is_none_or(|l| !l.complete)
+            s.phase == Some(BuildPhase::Collecting)
+                && s.log.as_ref().is_none_or(|l| !l.complete && l.job.is_none())
         });
         if fresh && let (Some(name), Some(_)) = (&run.name, &run.id) {
             // The stages are nice to have: the end of the run does not hang on them.
@@ -334,7 +335,14 @@ fn log_is_late(situation: &Situation<'_>, run: &CurrentRun) -> bool {
         .and_then(|s| s.log.as_ref())
         .is_some_and(|log| log.complete);
     let ended = run.ended_at.as_ref().map(|at| situation.since(at));
-    run.id.is_some() && !is_home && ended.is_some_and(|ago| ago >= situation.tunables.search_window)
+    // The pod of a Job finds that out by itself.
+    let has_job = status
+        .and_then(|s| s.log.as_ref())
+        .is_some_and(|log| log.job.is_some());
+    run.id.is_some()
+        && !is_home
+        && !has_job
+        && ended.is_some_and(|ago| ago >= situation.tunables.search_window)
 }
 
 /// Whether Jenkins itself is to be asked: where the run object does not say how it ended, is gone, or has not moved for

@@ -113,6 +113,19 @@ fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
         }
     };
     match &status.log {
+        Some(LogStatus {
+            complete: true,
+            volume: Some(file),
+            bytes,
+            ..
+        }) => Some(Fact::yes(
+            LogsArchived,
+            Reason::LogStored,
+            format!(
+                "{bytes} bytes are on claim {}, file {}",
+                file.claim_name, file.path
+            ),
+        )),
         Some(log) if log.complete && log.truncated => Some(Fact::yes(
             LogsArchived,
             Reason::LogTruncated,

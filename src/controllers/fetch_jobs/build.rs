@@ -48,10 +48,10 @@ pub const MOUNT_PATH: &str = "/data";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value.
 pub const TENANTRY: &str = "tenantry";
-/// Annotation: digest of what the object asked for.
+/// Annotation: digest of what the object asked for, as far as that is known without the remote.
 pub const ASKED: &str = "tenantry.dev/asked";
-/// Annotation: digest of what the Job is to bring.
-pub const KEY: &str = "tenantry.dev/fetch";
+/// Annotation: digest of what of which run the Job is to bring.
+pub const SELECTION: &str = "tenantry.dev/selection";
 /// Annotation: how many Jobs for the same there were, this one included.
 pub const ATTEMPT: &str = "tenantry.dev/attempt";
 
@@ -79,8 +79,8 @@ pub struct Order {
     pub content: &'static str,
     /// Digest of what the object asked for, as far as that is known without the remote.
     pub asked: String,
-    /// Digest of what the Job is to bring.
-    pub key: String,
+    /// Digest of what of which run the Job is to bring.
+    pub selection: String,
     /// How many Jobs for the same there were, this one included.
     pub attempt: u32,
     /// The claim.
@@ -91,9 +91,9 @@ pub struct Order {
     pub credentials: Vec<VolumeProjection>,
 }
 
-/// The name of the Job for `key`.
-pub fn name(owner: &str, key: &str, attempt: u32) -> String {
-    let digest = hex(&Sha256::digest(format!("{key} {attempt}"))[..5]);
+/// The name of the Job number `attempt` of the object `owner` that asked for `selection`.
+pub fn name(owner: &str, asked: &str, selection: &str, attempt: u32) -> String {
+    let digest = hex(&Sha256::digest(format!("{asked} {selection} {attempt}"))[..5]);
     let mut head = owner.replace('.', "-");
     head.truncate(MAX_NAME - digest.len() - 1);
     format!("{}-{digest}", head.trim_end_matches('-'))
@@ -117,12 +117,17 @@ pub fn job(order: &Order, fetcher: &Fetcher) -> Result<Job, Trouble> {
     fetcher.template.lay_over(&mut template);
     Ok(Job {
         metadata: ObjectMeta {
-            name: Some(name(&order.owner.name, &order.key, order.attempt)),
+            name: Some(name(
+                &order.owner.name,
+                &order.asked,
+                &order.selection,
+                order.attempt,
+            )),
             namespace: Some(order.namespace.clone()),
             labels: Some(labels),
             annotations: Some(BTreeMap::from([
                 (ASKED.to_owned(), order.asked.clone()),
-                (KEY.to_owned(), order.key.clone()),
+                (SELECTION.to_owned(), order.selection.clone()),
                 (ATTEMPT.to_owned(), order.attempt.to_string()),
             ])),
             owner_references: Some(vec![order.owner.clone()]),
@@ -228,7 +233,9 @@ fn template(order: &Order, image: &str, plan: String, labels: BTreeMap<String, S
 
 fn container(image: &str, plan: String) -> Container {
     let quantities = |all: &[(&str, &str)]| {
-        let all = all.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned())));
+        let all = all
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned())));
         Some(all.collect::<BTreeMap<_, _>>())
     };
     let mount = |name: &str, path: &str, read_only: bool| VolumeMount {

@@ -26,8 +26,8 @@ fn the_job_is_this_one() {
     let expected = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {
-            "name": name("files", "key-1", 2), "namespace": "team", "labels": labels,
-            "annotations": {"tenantry.dev/asked": "asked-1", "tenantry.dev/fetch": "key-1", "tenantry.dev/attempt": "2"},
+            "name": name("files", "asked-1", "selection-1", 2), "namespace": "team", "labels": labels,
+            "annotations": {"tenantry.dev/asked": "asked-1", "tenantry.dev/selection": "selection-1", "tenantry.dev/attempt": "2"},
             "ownerReferences": [{
                 "apiVersion": "tenantry.dev/v1alpha1", "kind": "ArtifactFetch", "name": "files", "uid": "uid-1",
                 "controller": true,
@@ -114,22 +114,33 @@ spec:
 fn a_name_is_short_legal_and_its_own() {
     let long = "a.".repeat(120) + "z";
     for owner in ["files", "a.b", &long] {
-        let name = name(owner, "k", 1);
+        let name = name(owner, "a", "k", 1);
         assert!(name.len() <= 63, "{name}");
         assert!(
-            name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') && !name.contains("--"),
+            name.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                && !name.contains("--"),
             "{name}"
         );
     }
-    let names = [name("f", "k", 1), name("f", "k", 2), name("f", "l", 1), name("g", "k", 1)];
+    let names = [
+        name("f", "a", "k", 1),
+        name("f", "a", "k", 2),
+        name("f", "a", "l", 1),
+        name("f", "b", "k", 1),
+        name("g", "a", "k", 1),
+    ];
     let distinct: std::collections::BTreeSet<_> = names.iter().collect();
     assert_eq!(distinct.len(), names.len());
-    assert_eq!(name("f", "k", 1), name("f", "k", 1));
+    assert_eq!(name("f", "a", "k", 1), names[0]);
 }
 
 #[test]
 fn without_an_image_it_says_who_has_to_do_what() {
     let trouble = job(&testing::order(), &Fetcher::default()).expect_err("no image");
     assert_eq!(trouble.reason, Reason::FetcherNotConfigured);
-    assert!(trouble.is_stalled() && trouble.message.contains("--fetcher-image"), "{trouble}");
+    assert!(
+        trouble.is_stalled() && trouble.message.contains("--fetcher-image"),
+        "{trouble}"
+    );
 }

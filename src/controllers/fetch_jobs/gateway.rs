@@ -13,8 +13,8 @@ use crate::{
         },
     },
     fetcher::plan::{
-        CA_FILE, CLIENT_SECRET_FILE, CredentialsPlan, GatewayPlan, KUBECONFIG_FILE, LimitsPlan, PASSWORD_FILE,
-        TOKEN_FILE, TlsPlan, USERNAME_FILE,
+        CA_FILE, CLIENT_SECRET_FILE, CredentialsPlan, GatewayPlan, KUBECONFIG_FILE, LimitsPlan,
+        PASSWORD_FILE, TOKEN_FILE, TlsPlan, USERNAME_FILE,
     },
     trouble::Trouble,
 };
@@ -28,11 +28,12 @@ pub fn access(spec: &TenantConnectionSpec) -> Result<(GatewayPlan, Vec<VolumePro
         cluster: _,
         credentials,
         tls,
-        limits: Limits {
-            requests_per_second,
-            burst,
-            concurrent_runs: _,
-        },
+        limits:
+            Limits {
+                requests_per_second,
+                burst,
+                concurrent_runs: _,
+            },
         poll_interval: _,
         suspend: _,
     } = spec;
@@ -181,13 +182,16 @@ mod tests {
             let object = source.as_object().unwrap().values().next().unwrap();
             object["items"].as_array().unwrap().clone()
         });
-        items.map(|item| item["path"].as_str().unwrap().to_owned()).collect()
+        items
+            .map(|item| item["path"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]
     fn every_file_that_the_plan_asks_for_is_mapped_and_no_other() {
         let password = json!({"password": {"secretRef": {"name": "s"}}});
-        let client = json!({"password": {"secretRef": {"name": "s"}, "clientSecretRef": {"name": "c", "key": "k"}}});
+        let client =
+            json!({"password": {"secretRef": {"name": "s"}, "clientSecretRef": {"name": "c", "key": "k"}}});
         let token = json!({"token": {"secretRef": {"name": "s"}}});
         let kubeconfig = json!({"kubeconfig": {"secretRef": {"name": "s"}}});
         let secret_ca = json!({"caRef": {"secret": {"name": "ca", "key": "tls.crt"}}});

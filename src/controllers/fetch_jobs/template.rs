@@ -28,14 +28,16 @@ pub struct PodTemplate(PodTemplateSpec);
 impl PodTemplate {
     /// Reads YAML or JSON. Says what is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut given: Value = serde_yaml_ng::from_str(text).map_err(|why| format!("it is no YAML: {why}"))?;
+        let mut given: Value =
+            serde_yaml_ng::from_str(text).map_err(|why| format!("it is no YAML: {why}"))?;
         drop_nulls(&mut given);
         if given.is_null() {
             return Ok(Self::default());
         }
         // A partial template lacks the list of containers, which the type asks for.
         if let Some(spec) = given.get_mut("spec").and_then(Value::as_object_mut) {
-            spec.entry("containers").or_insert_with(|| Value::Array(Vec::new()));
+            spec.entry("containers")
+                .or_insert_with(|| Value::Array(Vec::new()));
         }
         let template: PodTemplateSpec =
             serde_json::from_value(given.clone()).map_err(|why| format!("it is no pod template: {why}"))?;
@@ -115,7 +117,9 @@ fn check(template: &PodTemplateSpec) -> Result<(), String> {
         }
         let mut keys = labels.iter().chain(annotations).flatten().map(|(key, _)| key);
         if let Some(key) = keys.find(|key| is_ours(key)) {
-            return Err(format!("metadata: {key} is set by the operator or by Kubernetes: remove it"));
+            return Err(format!(
+                "metadata: {key} is set by the operator or by Kubernetes: remove it"
+            ));
         }
     }
     let Some(spec) = spec else { return Ok(()) };
@@ -134,7 +138,8 @@ fn check_spec(spec: &PodSpec) -> Result<(), String> {
     }
     if spec.automount_service_account_token == Some(true) {
         return Err(
-            "spec.automountServiceAccountToken must not be true: a fetch pod gets no Kubernetes credentials".into(),
+            "spec.automountServiceAccountToken must not be true: a fetch pod gets no Kubernetes credentials"
+                .into(),
         );
     }
     let mut volumes = spec.volumes.iter().flatten();
@@ -169,14 +174,16 @@ fn check_container(container: &Container) -> Result<(), String> {
         return Err("spec.containers: command and args are the operator's own: remove them".into());
     }
     if env.iter().flatten().any(|env| env.name == plan::ENV) {
-        return Err(format!("spec.containers: {} is the operator's own: remove it", plan::ENV));
+        return Err(format!(
+            "spec.containers: {} is the operator's own: remove it",
+            plan::ENV
+        ));
     }
     let ours = [MOUNT_PATH, plan::CREDENTIALS_DIR];
-    if let Some(mount) = volume_mounts
-        .iter()
-        .flatten()
-        .find(|mount| ours.iter().any(|path| mount.mount_path.trim_end_matches('/').starts_with(path)))
-    {
+    if let Some(mount) = volume_mounts.iter().flatten().find(|mount| {
+        ours.iter()
+            .any(|path| mount.mount_path.trim_end_matches('/').starts_with(path))
+    }) {
         return Err(format!(
             "spec.containers: {} is where the operator mounts: choose another mountPath",
             mount.mount_path
@@ -224,19 +231,37 @@ spec:
             ("a: [", "no YAML"),
             ("spec: 7", "no pod template"),
             ("spec: {nodeselector: {}, hostIPX: true}", "spec.hostIPX"),
-            ("spec: {containers: [{name: fetch, imagePullpolicy: Never}]}", "spec.containers[0].imagePullpolicy"),
-            ("spec: {containers: [{name: sidecar}]}", "\"fetch\", not \"sidecar\""),
+            (
+                "spec: {containers: [{name: fetch, imagePullpolicy: Never}]}",
+                "spec.containers[0].imagePullpolicy",
+            ),
+            (
+                "spec: {containers: [{name: sidecar}]}",
+                "\"fetch\", not \"sidecar\"",
+            ),
             ("spec: {containers: [{name: fetch, image: x}]}", "--fetcher-image"),
             ("spec: {containers: [{name: fetch, args: [x]}]}", "args"),
             ("spec: {containers: [{name: fetch, command: [x]}]}", "command"),
-            ("spec: {containers: [{name: fetch, env: [{name: TENANTRY_FETCH_PLAN}]}]}", "TENANTRY_FETCH_PLAN"),
-            ("spec: {containers: [{name: fetch, volumeMounts: [{name: x, mountPath: /data/}]}]}", "/data/"),
+            (
+                "spec: {containers: [{name: fetch, env: [{name: TENANTRY_FETCH_PLAN}]}]}",
+                "TENANTRY_FETCH_PLAN",
+            ),
+            (
+                "spec: {containers: [{name: fetch, volumeMounts: [{name: x, mountPath: /data/}]}]}",
+                "/data/",
+            ),
             ("spec: {volumes: [{name: claim}]}", "\"claim\""),
             ("spec: {restartPolicy: Always}", "Never"),
             ("spec: {automountServiceAccountToken: true}", "credentials"),
             ("metadata: {name: x}", "labels and annotations only"),
-            ("metadata: {labels: {tenantry.dev/owner-uid: x}}", "tenantry.dev/owner-uid"),
-            ("metadata: {labels: {app.kubernetes.io/managed-by: x}}", "managed-by"),
+            (
+                "metadata: {labels: {tenantry.dev/owner-uid: x}}",
+                "tenantry.dev/owner-uid",
+            ),
+            (
+                "metadata: {labels: {app.kubernetes.io/managed-by: x}}",
+                "managed-by",
+            ),
         ] {
             let why = PodTemplate::parse(text).expect_err(text);
             assert!(why.contains(hint), "{text}: {why}");

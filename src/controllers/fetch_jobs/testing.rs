@@ -47,7 +47,7 @@ pub fn order() -> Order {
         },
         content: "files",
         asked: "asked-1".into(),
-        key: "key-1".into(),
+        selection: "selection-1".into(),
         attempt: 2,
         claim: "data".into(),
         plan: plan(),
@@ -55,14 +55,14 @@ pub fn order() -> Order {
     }
 }
 
-/// A Job of ours with this key, this attempt and this status.
-pub fn job(key: &str, attempt: u32, status: &Value) -> Job {
+/// A Job of ours for this selection, with this attempt and this status.
+pub fn job(selection: &str, attempt: u32, status: &Value) -> Job {
     serde_json::from_value(json!({
         "metadata": {
-            "name": format!("files-{key}-{attempt}"), "namespace": "team", "uid": format!("uid-{key}-{attempt}"),
+            "name": format!("files-{selection}-{attempt}"), "namespace": "team", "uid": format!("uid-{selection}-{attempt}"),
             "creationTimestamp": "2026-11-22T12:00:00Z",
             "annotations": {
-                "tenantry.dev/asked": "asked-1", "tenantry.dev/fetch": key,
+                "tenantry.dev/asked": "asked-1", "tenantry.dev/selection": selection,
                 "tenantry.dev/attempt": attempt.to_string(),
             },
         },

@@ -1,5 +1,7 @@
 //! What came of an act, into the status.
 
+use std::time::Duration;
+
 use super::{
     Act, Decision, Situation, Standing, Wake, busy,
     ending::end,
@@ -39,6 +41,19 @@ pub enum ActOutcome {
         log: LogStatus,
         /// The last lines.
         tail: Option<String>,
+    },
+    /// A Job is bringing the log to a volume.
+    LogUnderway {
+        /// Its name.
+        job: String,
+        /// Why it takes.
+        reason: Reason,
+        /// The same for people.
+        message: String,
+        /// Somebody should look: it does not go on by itself.
+        stuck: bool,
+        /// How soon to look again.
+        look_in: Duration,
     },
     /// The owned ArtifactFetch is as the spec has it.
     Fetching(LocalRef),
@@ -120,6 +135,23 @@ pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -
             }
             Decision::wait(status, Standing::Unchanged, before.wake)
         }
+        ActOutcome::LogUnderway {
+            job,
+            reason,
+            message,
+            stuck,
+            look_in,
+        } => {
+            status.log = Some(LogStatus {
+                job: Some(job.clone()),
+                ..LogStatus::default()
+            });
+            Decision::wait(
+                status,
+                log_standing(situation, *reason, message, *stuck),
+                Wake::After(*look_in),
+            )
+        }
         ActOutcome::Fetching(reference) => {
             status.artifact_fetch_ref = Some(reference.clone());
             Decision::wait(status, Standing::Unchanged, before.wake)
@@ -164,6 +196,36 @@ fn not_removed(situation: &Situation<'_>, before: &Decision, trouble: &Trouble) 
         );
     }
     with_trouble(situation, status, &trouble)
+}
+
+fn log_standing(situation: &Situation<'_>, reason: Reason, message: &str, stuck: bool) -> Standing {
+    let run = situation
+        .object
+        .status
+        .as_ref()
+        .and_then(|status| status.run.as_ref());
+    let verdict = run.map(super::verdict).unwrap_or_default();
+    let message = bounded(
+        &format!("{verdict}; its log is being brought to its volume: {message}"),
+        1000,
+    );
+    let phase = BuildPhase::Collecting;
+    if stuck {
+        return Standing::Stuck {
+            phase,
+            reason,
+            message,
+        };
+    }
+    Standing::Busy {
+        phase,
+        reason: if reason == Reason::Fetching {
+            Reason::Collecting
+        } else {
+            reason
+        },
+        message,
+    }
 }
 
 /// The run is over because we asked for that.

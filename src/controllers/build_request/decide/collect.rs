@@ -61,6 +61,10 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
         .is_some_and(|at| situation.since(at) >= situation.tunables.collect_deadline);
     let log_is_home = run.id.is_none() || status.log.as_ref().is_some_and(|log| log.complete);
     if !log_is_home && !overdue && !seen.build_gone {
+        if status.log.as_ref().is_some_and(|log| log.job.is_some()) {
+            // What its Job does was told; nothing else is to be said before it is looked at again.
+            return Decision::wait(status, Standing::Unchanged, Wake::Now).act(Act::ArchiveLog);
+        }
         // The same words as when the end was written down: one write less.
         return super::ending::collecting(status).act(Act::ArchiveLog);
     }

@@ -1,0 +1,99 @@
+//! Logs onto volumes.
+
+use kube::ResourceExt as _;
+use serde_json::json;
+use tenantry::fetcher::{outcome::FailureKind, plan::Task};
+
+use crate::{common::condition, kubelet::End, plan, volume_stage};
+
+#[tokio::test]
+async fn the_whole_log_of_a_build_goes_into_a_file_of_its_own() {
+    let stage = volume_stage().await;
+    stage.claim("logs").await;
+    stage
+        .build(
+            "b",
+            json!({
+                "parameters": [{"name": "DURATION", "value": "1"}, {"name": "RESULT", "value": "FAILURE"}],
+                "logs": {"destination": {"volume": {"claimName": "logs", "subPath": "shop"}}, "tailLines": 3},
+            }),
+        )
+        .await;
+    let job = stage.until_attempt(1).await;
+    let Task::Log(task) = plan(&job).task else {
+        panic!("{:?}", plan(&job))
+    };
+    let run = stage.get("b").await.status.unwrap().run.unwrap();
+    let file = format!("b-{}-{}.log", run.id.unwrap(), &run.token[..8]);
+    assert_eq!((task.file_name.as_str(), task.tail_lines), (file.as_str(), 3));
+    let waits = stage
+        .until("b", "it tells of the Job", |object| {
+            let log = object.status.as_ref().and_then(|status| status.log.as_ref());
+            log.is_some_and(|log| log.job == Some(job.name_any()) && !log.complete)
+        })
+        .await;
+    assert_eq!(condition(&waits, "Reconciling").1, "Collecting");
+
+    // A full disk is said, and another Job follows.
+    stage
+        .ends(
+            &stage.until_pod(&job).await,
+            &End::failed(FailureKind::DiskFull, "claim logs is full"),
+        )
+        .await;
+    let (_, message) = stage.until_stalled("b", "VolumeFull").await;
+    assert_eq!(message, "claim logs is full");
+    let job = stage.until_attempt(2).await;
+    let path = format!("shop/{file}");
+    let end = End::log("r", &path, "one\ntwo\nthree\n");
+    stage.ends(&stage.until_pod(&job).await, &end).await;
+    let (object, _) = stage.until_stalled("b", "BuildFailed").await;
+    let (status, reason, message) = condition(&object, "LogsArchived");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "LogStored"));
+    assert_eq!(message, format!("200000000 bytes are on claim logs, file {path}"));
+    let status = object.status.unwrap();
+    let log = status.log.unwrap();
+    assert_eq!(
+        (log.bytes, log.complete, log.truncated, &log.job),
+        (200_000_000, true, false, &None)
+    );
+    assert_eq!(log.volume.unwrap().path, path);
+    assert_eq!(
+        status.failure.unwrap().log_tail.as_deref(),
+        Some("one\ntwo\nthree\n")
+    );
+    assert!(stage.jobs().await.len() <= 2);
+}
+
+#[tokio::test]
+async fn files_and_log_of_one_build_go_onto_volumes_side_by_side() {
+    let stage = volume_stage().await;
+    stage.claim("data").await;
+    let volume = json!({"volume": {"claimName": "data"}});
+    stage
+        .build("b", json!({
+            "parameters": [{"name": "DURATION", "value": "1"}, {"name": "ARTIFACTS", "value": "out/a.txt:10"}],
+            "logs": {"destination": volume}, "artifacts": {"destination": volume},
+        }))
+        .await;
+    let of = |content: &'static str| {
+        move |job: &k8s_openapi::api::batch::v1::Job| {
+            job.labels()
+                .get("tenantry.dev/content")
+                .is_some_and(|c| c == content)
+        }
+    };
+    let log = stage.until_job("for the log", of("log")).await;
+    let revision = plan(&log).revision;
+    stage
+        .ends(&stage.until_pod(&log).await, &End::log(&revision, "b.log", ""))
+        .await;
+    let files = stage.until_job("for the files", of("files")).await;
+    assert_eq!(plan(&files).revision, revision);
+    stage
+        .ends(&stage.until_pod(&files).await, &End::files(&revision))
+        .await;
+    let object = stage.until_ready("b").await;
+    assert_eq!(condition(&object, "LogsArchived").0, "True");
+    assert_eq!(condition(&object, "ArtifactsStored").0, "True");
+}
