@@ -30,7 +30,7 @@ async fn every_file_comes_home(role: Role) -> Stage {
             content[file.key.as_deref().unwrap_or_default()],
             text.as_bytes(),
             "{path} under {}",
-            file.key
+            file.key.as_deref().unwrap_or_default()
         );
         assert_eq!(
             (file.size, &file.sha256),

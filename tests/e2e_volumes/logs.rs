@@ -10,11 +10,14 @@ use crate::{common::condition, kubelet::End, plan, volume_stage};
 async fn the_whole_log_of_a_build_goes_into_a_file_of_its_own() {
     let stage = volume_stage().await;
     stage.claim("logs").await;
+    stage.secret("deploy", &[("token", "canary-7d1f")]).await;
     stage
         .build(
             "b",
             json!({
-                "parameters": [{"name": "DURATION", "value": "1"}, {"name": "RESULT", "value": "FAILURE"}],
+                "parameters": [
+                {"name": "VERSION", "valueFrom": {"secretKeyRef": {"name": "deploy", "key": "token"}}},
+                {"name": "DURATION", "value": "1"}, {"name": "RESULT", "value": "FAILURE"}],
                 "logs": {"destination": {"volume": {"claimName": "logs", "subPath": "shop"}}, "tailLines": 3},
             }),
         )
@@ -26,6 +29,13 @@ async fn the_whole_log_of_a_build_goes_into_a_file_of_its_own() {
     let run = stage.get("b").await.status.unwrap().run.unwrap();
     let file = format!("b-{}-{}.log", run.id.unwrap(), &run.token[..8]);
     assert_eq!((task.file_name.as_str(), task.tail_lines), (file.as_str(), 3));
+    // What the log must not show is mounted, not told.
+    assert_eq!(task.masks, 1);
+    let text = serde_json::to_string(&job).unwrap();
+    assert!(
+        text.contains("\"deploy\"") && !text.contains("canary-7d1f"),
+        "{text}"
+    );
     let waits = stage
         .until("b", "it tells of the Job", |object| {
             let log = object.status.as_ref().and_then(|status| status.log.as_ref());

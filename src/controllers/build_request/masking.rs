@@ -127,7 +127,7 @@ impl SecretValues {
 }
 
 /// The secret values that a run object says were sent.
-fn sent(run: &CurrentRun, seen: &Run) -> BTreeMap<String, String> {
+pub fn sent(run: &CurrentRun, seen: &Run) -> BTreeMap<String, String> {
     let names: BTreeSet<&str> = run.secret_parameters.iter().map(String::as_str).collect();
     seen.parameters
         .iter()

@@ -87,7 +87,7 @@ pub struct Order {
     pub claim: String,
     /// What the pod is told.
     pub plan: Plan,
-    /// The files that it logs in with: keys of Secrets and ConfigMaps, never copies.
+    /// The files that it logs in with, and those with what a log must not show: keys of Secrets and ConfigMaps, never copies.
     pub credentials: Vec<VolumeProjection>,
 }
 
@@ -208,27 +208,31 @@ fn template(order: &Order, image: &str, plan: String, labels: BTreeMap<String, S
                 ..PodSecurityContext::default()
             }),
             containers: vec![container(image, plan)],
-            volumes: Some(vec![
-                Volume {
-                    name: CLAIM_VOLUME.into(),
-                    persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                        claim_name: order.claim.clone(),
-                        read_only: None,
-                    }),
-                    ..Volume::default()
-                },
-                Volume {
-                    name: CREDENTIALS_VOLUME.into(),
-                    projected: Some(ProjectedVolumeSource {
-                        default_mode: Some(0o440),
-                        sources: Some(order.credentials.clone()),
-                    }),
-                    ..Volume::default()
-                },
-            ]),
+            volumes: Some(volumes(order)),
             ..PodSpec::default()
         }),
     }
+}
+
+fn volumes(order: &Order) -> Vec<Volume> {
+    vec![
+        Volume {
+            name: CLAIM_VOLUME.into(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: order.claim.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        },
+        Volume {
+            name: CREDENTIALS_VOLUME.into(),
+            projected: Some(ProjectedVolumeSource {
+                default_mode: Some(0o440),
+                sources: Some(order.credentials.clone()),
+            }),
+            ..Volume::default()
+        },
+    ]
 }
 
 fn container(image: &str, plan: String) -> Container {

@@ -140,6 +140,11 @@ fn authority(ca: &CaRef) -> Result<VolumeProjection, Trouble> {
     }
 }
 
+/// The file with a value that a log must not show.
+pub fn masked(KeyRef { name, key }: &KeyRef, file: &str) -> VolumeProjection {
+    secret(name, &[(key, file)])
+}
+
 fn secret(name: &str, items: &[(&String, &str)]) -> VolumeProjection {
     VolumeProjection {
         secret: Some(SecretProjection {

@@ -1,12 +1,17 @@
 //! The log of a run that is over, onto a volume: by a Job of this namespace, whole, one file a run.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::VolumeProjection;
 use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
 use super::super::{
     decide::{after::ActOutcome, title},
-    observe::reference,
+    local,
+    masking::sent,
+    observe::{Observer, reference},
 };
 use crate::{
     api::{
@@ -15,16 +20,16 @@ use crate::{
         conditions::Reason,
     },
     controllers::{
-        Context,
+        Connected, Context,
         artifact_fetch::transfer::place,
         fetch_jobs::{JobSeen, JobState, Jobs, Next, Order, gateway, next},
     },
     fetcher::{
         outcome::{Stored, Success},
         path::FileName,
-        plan::{LogTask, Owner, Plan, RunPlan, Task},
+        plan::{LogTask, Owner, Plan, RunPlan, Task, mask_file},
     },
-    gateway::ProjectName,
+    gateway::{ErrorKind, ProjectName},
     sinks::hex,
     trouble::{Remedy, Trouble},
 };
@@ -125,7 +130,10 @@ impl Archive<'_> {
         };
         let connection = &object.spec.connection_ref.name;
         let connected = self.ctx.connections.get(&namespace, connection).await?;
-        let (gateway, credentials) = gateway::access(&connected.spec)?;
+        let (gateway, mut credentials) = gateway::access(&connected.spec)?;
+        let hidden = self.hidden(&connected).await?;
+        let masks = u16::try_from(hidden.len()).map_err(|why| invalid(&why))?;
+        credentials.extend(hidden);
         let Logs {
             destination: _,
             max_bytes: _,
@@ -154,11 +162,31 @@ impl Archive<'_> {
                 task: Task::Log(LogTask {
                     file_name: FileName::new(&file_name(object, run)).map_err(|why| invalid(&why))?,
                     tail_lines: *tail_lines,
+                    masks,
                 }),
                 target: place(self.volume)?,
             },
             credentials,
         })
+    }
+
+    /// The files with the values that the log must not show.
+    async fn hidden(&self, connected: &Connected) -> Result<Vec<VolumeProjection>, Trouble> {
+        let (object, run) = (self.object, self.run);
+        if run.secret_parameters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let project = Observer::project(connected, run)?;
+        let sent = match &run.name {
+            Some(name) => match project.run(name).await {
+                Ok(seen) => sent(run, &seen),
+                Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
+                Err(error) => return Err(error.into()),
+            },
+            None => BTreeMap::new(),
+        };
+        let current = local::secret_values(&self.ctx.client, object, &run.secret_parameters).await?;
+        masks(object, run, &sent, &current)
     }
 
     async fn follow(&self, job: &JobSeen) -> Result<ActOutcome, Trouble> {
@@ -209,6 +237,35 @@ impl Archive<'_> {
         }
         Err(trouble)
     }
+}
+
+/// The files with the values that the log of `run` must not show. The pod is given what is in the Secrets now; where that is
+/// not what was `sent`, the pod could not mask it, and no log is written.
+fn masks(
+    object: &BuildRequest,
+    run: &CurrentRun,
+    sent: &BTreeMap<String, String>,
+    current: &BTreeMap<String, String>,
+) -> Result<Vec<VolumeProjection>, Trouble> {
+    let source = |name: &String| {
+        let parameter = object.spec.parameters.iter().find(|p| p.name == *name)?;
+        parameter.value_from.as_ref()?.secret_key_ref.as_ref()
+    };
+    let file = |(number, name): (u16, &String)| {
+        let now = current.get(name);
+        let is_known = now.is_some() && sent.get(name).is_none_or(|sent| Some(sent) == now);
+        match source(name).filter(|_| is_known) {
+            Some(key) => Ok(gateway::masked(key, &mask_file(number))),
+            None => Err(Trouble::passing(
+                Reason::LogUnavailable,
+                format!(
+                    "the log is not written to its volume, because the value of parameter {name:?} must not be in it, and the \
+                     Secret that it was from holds another one by now, or none: put the old one back until the log is there"
+                ),
+            )),
+        }
+    };
+    (0..).zip(&run.secret_parameters).map(file).collect()
 }
 
 /// What a Job brought, for the status.
@@ -275,6 +332,39 @@ mod tests {
         long.metadata.name = Some("n".repeat(253));
         run.id = Some("9".repeat(18));
         assert!(FileName::new(&file_name(&long, &run)).is_ok());
+    }
+
+    #[test]
+    fn what_was_sent_is_masked_by_the_pod_or_no_log_is_written() {
+        let mut object = object();
+        object.spec.parameters = serde_json::from_value(json!([
+            {"name": "plain", "value": "v"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "deploy", "key": "token"}}},
+        ]))
+        .unwrap();
+        let mut run = run_in(&object, RunState::Ended);
+        let value = |text: &str| BTreeMap::from([("TOKEN".to_owned(), text.to_owned())]);
+        let (nothing, old, new) = (BTreeMap::new(), value("old"), value("new"));
+        assert_eq!(masks(&object, &run, &nothing, &nothing), Ok(vec![]));
+        run.secret_parameters = vec!["TOKEN".into()];
+        let file = json!([{"secret": {"name": "deploy", "items": [{"key": "token", "path": "mask-0"}]}}]);
+        for sent in [&old, &nothing] {
+            let masks = masks(&object, &run, sent, &old).unwrap();
+            assert_eq!(serde_json::to_value(masks).unwrap(), file);
+        }
+        for (sent, current) in [(&old, &new), (&old, &nothing), (&nothing, &nothing)] {
+            let trouble = masks(&object, &run, sent, current).expect_err("a log with a secret");
+            assert_eq!(trouble.reason, Reason::LogUnavailable);
+            assert!(
+                trouble.message.contains("TOKEN") && !trouble.message.contains("\"old\""),
+                "{trouble}"
+            );
+        }
+        object.spec.parameters.clear();
+        assert!(
+            masks(&object, &run, &old, &old).is_err(),
+            "the spec does not say any more where it is"
+        );
     }
 
     #[test]
