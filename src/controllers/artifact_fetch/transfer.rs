@@ -1,5 +1,7 @@
 //! ACT, for volumes: a Job of this namespace brings the files. This side makes it, follows it and takes over its result.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -91,7 +93,7 @@ impl Transfer<'_> {
         };
         match self.jobs.stop(stale).await {
             Ok(()) => self.waits(first),
-            Err(trouble) => self.failed(first, trouble, None),
+            Err(trouble) => failed(first, trouble, None),
         }
     }
 
@@ -192,7 +194,7 @@ impl Transfer<'_> {
                     look_in,
                 }))
             }
-            Err(trouble) => self.failed(job, trouble, None),
+            Err(trouble) => failed(job, trouble, None),
         }
     }
 
@@ -200,7 +202,7 @@ impl Transfer<'_> {
         match self.jobs.result(job).await {
             Ok(Some(success)) => match fetched(job, self.volume, success) {
                 Some(fetched) => Came::Fetched(Box::new(fetched)),
-                None => self.failed(
+                None => failed(
                     job,
                     Trouble::user(
                         Reason::UnexpectedAnswer,
@@ -222,9 +224,9 @@ impl Transfer<'_> {
                         job.name
                     ),
                 ),
-                Err(trouble) => self.failed(job, trouble, None),
+                Err(trouble) => failed(job, trouble, None),
             },
-            Err(trouble) => self.failed(job, trouble, None),
+            Err(trouble) => failed(job, trouble, None),
         }
     }
 
@@ -232,14 +234,14 @@ impl Transfer<'_> {
     async fn judge(&self, job: &JobSeen, target: &Target) -> Came {
         let trouble = match self.jobs.failure(job).await {
             Ok(trouble) => trouble,
-            Err(trouble) => return self.failed(job, trouble, None),
+            Err(trouble) => return failed(job, trouble, None),
         };
         let JobState::Failed { at, .. } = &job.state else {
             return Came::Unchanged;
         };
         let pauses = self.ctx.tunables.pauses();
         match pauses.left(&trouble, job.attempt, *at, Timestamp::now()) {
-            Some(left) => self.failed(job, trouble, Some((job.attempt, left))),
+            Some(left) => failed(job, trouble, Some((job.attempt, left))),
             None => self.make(target, job.attempt.saturating_add(1)).await,
         }
     }
@@ -255,16 +257,16 @@ impl Transfer<'_> {
             look_in: self.ctx.tunables.fetch_interval,
         }))
     }
+}
 
-    fn failed(&self, job: &JobSeen, trouble: Trouble, failed: Option<(u32, std::time::Duration)>) -> Came {
-        Came::Failed {
-            trouble,
-            revision: revision(job),
-            job: Some(FailedJob {
-                name: job.name.clone(),
-                failed,
-            }),
-        }
+fn failed(job: &JobSeen, trouble: Trouble, failed: Option<(u32, Duration)>) -> Came {
+    Came::Failed {
+        trouble,
+        revision: revision(job),
+        job: Some(FailedJob {
+            name: job.name.clone(),
+            failed,
+        }),
     }
 }
 

@@ -116,6 +116,7 @@ mod tests {
 
     #[test]
     fn one_writer_at_a_time_and_what_is_wanted_only() {
+        type Row = (&'static [(&'static str, u32, &'static str)], &'static str);
         /// What it comes to, with the Job that it is about.
         fn short(next: &Next<'_>) -> String {
             match next {
@@ -127,7 +128,7 @@ mod tests {
                 Next::Judge(job) => format!("judge {}", job.name),
             }
         }
-        let table: [(&[(&str, u32, &str)], &str); 11] = [
+        let table: [Row; 11] = [
             (&[], "make 1"),
             (&[("new", 1, "")], "follow files-new-1"),
             (&[("new", 1, "Complete")], "collect files-new-1"),

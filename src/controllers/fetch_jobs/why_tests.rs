@@ -22,6 +22,9 @@ fn container(state: &Value) -> Value {
     ]})
 }
 
+/// What the pod says, its node, the phase of its claim, its age in seconds; then reason and words.
+type Row<'a> = (&'a Value, Option<&'a str>, Option<&'a str>, u64, Reason, &'a str);
+
 #[test]
 fn every_way_of_not_starting_has_its_reason_and_words() {
     let unscheduled = json!({"conditions": [
@@ -29,7 +32,7 @@ fn every_way_of_not_starting_has_its_reason_and_words() {
     ]});
     let waiting = |reason: &str| container(&json!({"waiting": {"reason": reason, "message": "its words"}}));
     let nothing = json!({});
-    let table: [(&Value, Option<&str>, Option<&str>, u64, Reason, &str); 15] = [
+    let table: [Row<'_>; 15] = [
         (
             &nothing,
             None,
