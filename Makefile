@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e unit lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo-down: ## Stop the demo and remove its state
 
 test: lint ## Run every check and every test; tells how many ran in each suite
 	hack/test.sh
+
+e2e: ## Run the tests that need a node (root; installs containerd and buildah): image, chart, operator in a pod
+	hack/e2e.sh
 
 unit: ## Run the tests that need no cluster
 	cargo test --workspace --lib

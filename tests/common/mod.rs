@@ -31,6 +31,20 @@ pub const CONNECTION: &str = "ks";
 /// How fast the simulated system's clock runs, so that suites are quick. Protocol times are not scaled.
 pub const PACE: f64 = 0.1;
 
+/// Deadlines that guard against minutes of trouble on a real remote, at the pace of this one.
+pub const TUNES: [&str; 10] = [
+    "missing-grace=600ms",
+    "search-window=4s",
+    "stale-after=4s",
+    "log-interval=300ms",
+    "collect-deadline=600s",
+    "cleanup-deadline=100s",
+    "stalled-resync=5s",
+    "connection-resync=5s",
+    "backoff-first=200ms",
+    "backoff-cap=2s",
+];
+
 /// How a stage is set up.
 pub struct Setup {
     /// The remote.
@@ -163,24 +177,11 @@ impl Stage {
     }
 
     fn builder(&self) -> OperatorBuilder {
-        // Deadlines that guard against minutes of trouble on a real remote, at the pace of this one.
-        let tunes = [
-            "missing-grace=600ms",
-            "search-window=4s",
-            "stale-after=4s",
-            "log-interval=300ms",
-            "collect-deadline=600s",
-            "cleanup-deadline=100s",
-            "stalled-resync=5s",
-            "connection-resync=5s",
-            "backoff-first=200ms",
-            "backoff-cap=2s",
-        ];
         self.cluster
             .operator(env!("CARGO_BIN_EXE_tenantry"))
             .args(["operator", "--log-level", self.log])
             .args(self.scope.clone())
-            .args(tunes.iter().flat_map(|tune| ["--tune", tune]))
+            .args(TUNES.iter().flat_map(|tune| ["--tune", tune]))
             .args(self.args.clone())
     }
 

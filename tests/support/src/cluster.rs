@@ -34,6 +34,8 @@ pub struct ClusterOptions {
     pub audit_policy: Option<PathBuf>,
     /// More flags for kube-apiserver, such as `--v=4`.
     pub apiserver_flags: Vec<String>,
+    /// With a node that runs pods, which needs root and what `tests/cluster/node-deps.sh` installs.
+    pub node: bool,
 }
 
 /// How to reach a cluster as its administrator.
@@ -85,6 +87,7 @@ pub struct TestCluster {
 #[derive(Clone, Debug, Deserialize)]
 struct Report {
     kubeconfig: PathBuf,
+    server: String,
     dir: PathBuf,
     pids: BTreeMap<String, u32>,
 }
@@ -285,6 +288,28 @@ impl TestCluster {
         self.command("restart apiserver").await
     }
 
+    /// The port of the API server on 127.0.0.1: for pods, whose network is the machine's. None in a cluster named on purpose.
+    pub fn port(&self) -> Option<u16> {
+        let server = self.process.as_ref()?.pipes().last.server.clone();
+        server.rsplit(':').next()?.trim_end_matches('/').parse().ok()
+    }
+
+    /// Puts the images of an archive (of `docker save` or `buildah push docker-archive:`) into the node, and returns their
+    /// names. Pods use them with `imagePullPolicy: Never`.
+    pub async fn load_image(&self, archive: &Path) -> Result<Vec<String>> {
+        let Some(process) = &self.process else {
+            bail!("the cluster that {NAMED_CLUSTER} names is not ours to put images into");
+        };
+        let dir = process.pipes().last.dir.clone();
+        let mut load = Command::new(&self.access.binary);
+        load.args(["node", "load", "--dir"])
+            .arg(dir)
+            .arg(archive)
+            .stdin(Stdio::null());
+        let names = run(load, None).await?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
     /// The process ids of the cluster's parts by name (`kube-apiserver`); none for a cluster named on purpose.
     pub fn pids(&self) -> BTreeMap<String, u32> {
         self.process
@@ -340,12 +365,12 @@ fn run_blocking(mut command: Command, input: Option<String>) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("start kubectl")?;
+        .context("start the program")?;
     let writer = child.stdin.take().zip(input).map(|(mut stdin, input)| {
         // Its own thread: both sides could wait for each other when the pipes are full.
         std::thread::spawn(move || stdin.write_all(input.as_bytes()))
     });
-    let output = child.wait_with_output().context("wait for kubectl")?;
+    let output = child.wait_with_output().context("wait for the program")?;
     if let Some(writer) = writer {
         // A kubectl that left early explains itself below.
         let _ = writer.join();
@@ -370,6 +395,9 @@ impl Process {
         }
         if let Some(path) = &options.audit_policy {
             command.arg("--audit-policy").arg(path);
+        }
+        if options.node {
+            command.arg("--node");
         }
         for flag in &options.apiserver_flags {
             command.arg(format!("--apiserver-flag={flag}"));

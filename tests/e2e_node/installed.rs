@@ -1,0 +1,92 @@
+//! What the README promises, by an operator in a pod under the ServiceAccount of its chart.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
+use tenantry::api::build_request::BuildPhase;
+use tenantry_simulator::World;
+use tenantry_test_support::wait_condition;
+
+use crate::{
+    common::{PASSWORD, Setup, parameters},
+    helm::repository,
+    node::{Installed, node},
+};
+
+#[tokio::test]
+#[ignore = "needs a node: make e2e"]
+async fn the_samples_become_what_they_say_in_cluster_mode() {
+    let (cluster, _alone) = node().await;
+    let setup = Setup {
+        cluster: Some(cluster),
+        world: World::demo(),
+        ..Setup::default()
+    };
+    let installed = Installed::with(setup, &[]).await;
+    let stage = &installed.stage;
+
+    let samples = repository("config/samples").display().to_string();
+    let yaml = cluster
+        .kubectl(["kustomize", &samples])
+        .await
+        .expect("the samples");
+    let yaml = yaml.replace("http://127.0.0.1:30880", &stage.simulator.url());
+    let place = format!("--namespace={}", &*stage.namespace);
+    cluster
+        .kubectl_with_input(["apply", "--filename=-", &place], &yaml)
+        .await
+        .expect("applied");
+    stage.until_ready("shop-1.4.2").await;
+    stage.until_ready("web-login").await;
+    stage.until_stalled("broken", "BuildFailed").await;
+    stage.until_fetch("shop-package", "Ready", "True").await;
+    let builds = stage.simulator.ledger().builds().len();
+    assert_eq!(builds, 3, "one build for each BuildRequest");
+    assert!(!stage.config_map("web-login-log", "log").await.is_empty());
+
+    let pod = installed.pod().await;
+    let spec = pod.spec.as_ref().expect("a spec");
+    assert_eq!(spec.service_account_name.as_deref(), Some("tenantry"));
+    let statuses = pod.status.and_then(|s| s.container_statuses).unwrap_or_default();
+    assert_eq!(statuses.iter().map(|s| s.restart_count).collect::<Vec<_>>(), [0]);
+    let log = installed.log().await;
+    assert!(log.contains("tenantry starts"), "{log}");
+    assert!(!log.contains(PASSWORD), "the log shows a password");
+    installed.uninstall().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a node: make e2e"]
+async fn roles_alone_are_enough_for_some_namespaces() {
+    let (cluster, _alone) = node().await;
+    let setup = Setup {
+        cluster: Some(cluster),
+        ..Setup::default()
+    };
+    // The namespace is known only once there is a stage: first without a pod.
+    let installed = Installed::with(setup, &["replicas=0".into()]).await;
+    let stage = &installed.stage;
+    let only_here = format!("watchNamespaces={{{}}}", &*stage.namespace);
+    installed.release(crate::node::TAG, &[only_here]).await;
+
+    let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
+    let roles: Api<ClusterRole> = Api::all(stage.client.clone());
+    let bindings: Api<ClusterRoleBinding> = Api::all(stage.client.clone());
+    let names = |all: Vec<String>| assert_eq!(all, Vec::<String>::new(), "on the whole cluster");
+    names(roles.list(&ours).await.expect("asked").iter().map(ResourceExt::name_any).collect());
+    names(bindings.list(&ours).await.expect("asked").iter().map(ResourceExt::name_any).collect());
+
+    let given = parameters(&[("DURATION", "2"), ("ARTIFACTS", "out/app.bin:2048"), ("LOG_BYTES", "20000")]);
+    stage
+        .build("here", json!({"parameters": given, "artifacts": {"include": ["out/**"]}}))
+        .await;
+    stage.until_ready("here").await;
+    wait_condition(&stage.api::<tenantry::api::ArtifactFetch>(), "here-artifacts", "Ready", "True")
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}"));
+    assert_eq!(stage.built("build"), 1);
+    let failing = parameters(&[("DURATION", "1"), ("RESULT", "FAILURE")]);
+    stage.build("fails", json!({"parameters": failing})).await;
+    stage.until_phase("fails", BuildPhase::Failed).await;
+    installed.uninstall().await;
+}
