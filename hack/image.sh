@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Builds the container image with buildah, podman or docker, whichever is there. Nothing is fetched but crates.
-#   IMAGE    its name and tag (default: localhost/tenantry:dev)
+#   IMAGE    its name and tag (default: localhost/tenantry and the version, which the chart takes)
 #   ARCHIVE  a file to write it to as an archive, which `ctr images import` and `docker load` read
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-image=${IMAGE:-localhost/tenantry:dev}
+version=$(awk -F'"' '/^version/ { print $2; exit }' Cargo.toml)
+image=${IMAGE:-localhost/tenantry:$version}
 hack/static.sh target/image
 
 args=(--build-context binary=target/image --build-arg "VERSION=${image##*:}" --file Dockerfile --tag "$image")
