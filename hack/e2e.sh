@@ -13,4 +13,11 @@ fi
 [ "$status" = 0 ] || exit "$status"
 tests/cluster/ensure.sh >/dev/null
 hack/helm.sh --path >/dev/null
+export TENANTRY_E2E_IMAGES=$PWD/target/e2e
+mkdir -p "$TENANTRY_E2E_IMAGES"
+for tag in e2e e2e-next; do
+    IMAGE=localhost/tenantry:$tag ARCHIVE=$TENANTRY_E2E_IMAGES/$tag.tar hack/image.sh >"$TENANTRY_E2E_IMAGES/$tag.log" 2>&1 ||
+        { cat "$TENANTRY_E2E_IMAGES/$tag.log" >&2; exit 1; }
+    tail -n 1 "$TENANTRY_E2E_IMAGES/$tag.log"
+done
 exec cargo test --workspace --test e2e_node -- --include-ignored "$@"

@@ -3,7 +3,6 @@
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +13,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::{
     common::{Setup, Stage, TUNES},
-    helm::{Helm, chart, repository},
+    helm::{Helm, chart},
 };
 
 /// The image's name, without its tag.
@@ -32,7 +31,6 @@ pub async fn node() -> (&'static TestCluster, MutexGuard<'static, ()>) {
     let guard = ONE_AT_A_TIME.lock().await;
     let cluster = NODE
         .get_or_init(async || {
-            script("tests/cluster/node-deps.sh", &[]);
             let options = ClusterOptions {
                 node: true,
                 ..ClusterOptions::default()
@@ -48,25 +46,16 @@ pub async fn node() -> (&'static TestCluster, MutexGuard<'static, ()>) {
     (cluster, guard)
 }
 
-/// Builds the image and returns its archive.
+/// The image's archive, which `hack/e2e.sh` has built.
 fn image(tag: &str) -> PathBuf {
-    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{tag}.tar"));
-    let name = format!("{IMAGE}:{tag}");
-    script(
-        "hack/image.sh",
-        &[("IMAGE", &name), ("ARCHIVE", &archive.display().to_string())],
-    );
+    let folder = std::env::var_os("TENANTRY_E2E_IMAGES").expect("TENANTRY_E2E_IMAGES: run `make e2e`");
+    let archive = Path::new(&folder).join(format!("{tag}.tar"));
     let bytes = archive.metadata().expect("an archive").len();
-    assert!(bytes < 25_000_000, "the image has {bytes} bytes, 25 MB is the most");
+    assert!(
+        bytes < 25_000_000,
+        "the image has {bytes} bytes, 25 MB is the most"
+    );
     archive
-}
-
-fn script(path: &str, env: &[(&str, &str)]) {
-    let status = Command::new(repository(path))
-        .envs(env.iter().copied())
-        .status()
-        .unwrap_or_else(|e| panic!("{path}: {e}"));
-    assert!(status.success(), "{path}: {status}");
 }
 
 /// A stage whose operator runs in a pod, from a release of the chart in the stage's namespace.
@@ -116,8 +105,9 @@ impl Installed {
             format!("operator.healthPort={health}"),
             "operator.logLevel=debug".into(),
         ];
-        let mut args: Vec<String> =
-            ["upgrade", "--install", "tenantry", &chart(), &place].map(str::to_owned).into();
+        let mut args: Vec<String> = ["upgrade", "--install", "tenantry", &chart(), &place]
+            .map(str::to_owned)
+            .into();
         args.extend(["--reset-values", "--wait", "--timeout=5m"].map(str::to_owned));
         args.extend(fixed.iter().chain(values).map(|value| format!("--set={value}")));
         args.push(format!("--set-json=operator.extraEnv={env}"));
@@ -181,7 +171,9 @@ impl Installed {
         wait_for("the pod to go", PATIENCE, async || {
             let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
             let left = pods.list(&ours).await?.items;
-            Ok(Seen::when(left.is_empty(), || format!("{} are there", left.len())))
+            Ok(Seen::when(left.is_empty(), || {
+                format!("{} are there", left.len())
+            }))
         })
         .await
         .unwrap_or_else(|e| panic!("{e:#}"));

@@ -29,22 +29,33 @@ async fn nothing_is_built_twice_and_no_log_is_lost_by_an_upgrade() {
             ("LOG_BYTES", "30000"),
         ])
     };
-    stage.build("over", json!({"parameters": script("0", "1", "0")})).await;
+    stage
+        .build("over", json!({"parameters": script("0", "1", "0")}))
+        .await;
     stage.until_ready("over").await;
     let running = ["running-1", "running-2", "running-3"];
     for name in running {
-        stage.build(name, json!({"parameters": script(name, "400", "0")})).await;
+        stage
+            .build(name, json!({"parameters": script(name, "400", "0")}))
+            .await;
         stage.until_phase(name, BuildPhase::Running).await;
     }
-    stage.build("queued", json!({"parameters": script("queued", "2", "400")})).await;
+    stage
+        .build("queued", json!({"parameters": script("queued", "2", "400")}))
+        .await;
     stage.until_phase("queued", BuildPhase::Queued).await;
-    stage.build("waiting", json!({"parameters": script("waiting", "2", "0")})).await;
+    stage
+        .build("waiting", json!({"parameters": script("waiting", "2", "0")}))
+        .await;
 
     installed.release(NEXT_TAG, &[]).await;
     let after = installed.pod().await;
     assert_ne!(before.metadata.uid, after.metadata.uid, "the same pod");
     let image = after.spec.and_then(|s| s.containers.into_iter().next()?.image);
-    assert!(image.as_deref().is_some_and(|i| i.ends_with(NEXT_TAG)), "{image:?}");
+    assert!(
+        image.as_deref().is_some_and(|i| i.ends_with(NEXT_TAG)),
+        "{image:?}"
+    );
 
     let all = ["over", "queued", "waiting"].into_iter().chain(running);
     for name in all.clone() {
