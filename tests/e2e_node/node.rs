@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_test_support::{ClusterOptions, PATIENCE, Seen, TestCluster, wait_for};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -80,8 +80,21 @@ impl Installed {
             ports: [free_port(), free_port()],
             stage,
         };
+        installed.clear();
         installed.release(TAG, values).await;
         installed
+    }
+
+    /// Uninstalls what a test that failed has left.
+    fn clear(&self) {
+        let left = self.helm.ok(&["list", "--all-namespaces", "--output=json"]);
+        let left: Vec<Value> = serde_json::from_str(&left).expect("a list");
+        for release in left {
+            let text = |key: &str| release[key].as_str().expect("text").to_owned();
+            let place = format!("--namespace={}", text("namespace"));
+            self.helm
+                .ok(&["uninstall", &text("name"), &place, "--wait", "--timeout=5m"]);
+        }
     }
 
     /// Installs the release, or upgrades it, and waits until its pod is ready.

@@ -8,10 +8,10 @@ That the CRDs are served it learns from discovery, which every authenticated use
 - apiGroups: [tenantry.dev]
   resources: [tenantconnections]
   verbs: [get, list, watch]
-# Their status, by server-side apply.
+# Their status, under the version that was read.
 - apiGroups: [tenantry.dev]
   resources: [tenantconnections/status]
-  verbs: [patch]
+  verbs: [update]
 # The builds that tenants declare. patch: the finalizer; delete: after spec.ttlAfterFinished.
 - apiGroups: [tenantry.dev]
   resources: [buildrequests]
