@@ -11,3 +11,4 @@ mod helm;
 mod installed;
 mod node;
 mod upgrade;
+mod volumes;

@@ -1,4 +1,4 @@
-//! Bringing a log home: read as the tenant may ([`reader`]), put together within a bound and without secret values, stored
+//! Bringing a log home: read as the tenant may (`reader`), put together within a bound and without secret values, stored
 //! in ConfigMaps; onto a volume by a Job ([`volume`]).
 //!
 //! What is read stays in memory between two looks at an active run, so that only new text travels. After a restart it
