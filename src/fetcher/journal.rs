@@ -87,14 +87,18 @@ impl Past {
     }
 
     /// Calls `seen` with every journal of another owner.
-    pub fn of_others(state: &Folder, owner: &Owner, mut seen: impl FnMut(&Self)) -> Result<(), Failure> {
+    pub fn of_others(
+        state: &Folder,
+        owner: &Owner,
+        mut seen: impl FnMut(&Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mine = file_name(owner);
         for name in state.names()? {
             if name.ends_with(SUFFIX)
                 && name != mine
                 && let Some(past) = Self::read_file(state, &name)?
             {
-                seen(&past);
+                seen(&past)?;
             }
         }
         Ok(())

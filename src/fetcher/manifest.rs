@@ -125,11 +125,11 @@ impl Manifest {
         all.map(|kept| (kept.path.clone(), kept)).collect()
     }
 
-    /// Calls `seen` with the paths, from the volume's root, of all files that other owners have a manifest of.
+    /// Calls `seen` with all files that other owners have a manifest of; their paths are from the volume's root.
     pub fn of_others(
         state: &Folder,
         owner: &Owner,
-        mut seen: impl FnMut(&RelativePath),
+        mut seen: impl FnMut(&Kept) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mine = file_name(owner);
         for name in state.names()? {
@@ -139,8 +139,8 @@ impl Manifest {
             let Some(other) = read(state, &name)? else {
                 continue;
             };
-            for path in other.owned().into_keys() {
-                seen(&path);
+            for kept in other.owned().values() {
+                seen(kept)?;
             }
         }
         Ok(())

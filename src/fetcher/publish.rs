@@ -126,33 +126,43 @@ fn place(key: &Key, path: &RelativePath) -> Result<RelativePath, Failure> {
         .map_err(|why| super::start::bad_path(&why))
 }
 
-/// What another owner has a manifest or a journal of stays, and is that owner's alone from now on.
+/// What another owner wrote last, by its manifest or journal, stays, and is that owner's alone from now on. What it only
+/// had once, and we wrote over, is ours.
 fn forget_those_of_others(desk: &Desk, earlier: &mut BTreeMap<RelativePath, Kept>) -> Result<(), Failure> {
     if earlier.is_empty() {
         return Ok(());
     }
-    Manifest::of_others(&desk.state, &desk.owner, |path| {
-        earlier.remove(path);
-    })?;
+    let mut forget = |place: &RelativePath, theirs: &Kept| {
+        if earlier.contains_key(place) && is_still(desk, place, theirs)? {
+            earlier.remove(place);
+        }
+        Ok(())
+    };
+    Manifest::of_others(&desk.state, &desk.owner, |theirs| forget(&theirs.path, theirs))?;
     Past::of_others(&desk.state, &desk.owner, |past| {
-        for path in past.whole.keys() {
-            if let Ok(place) = past.key.sub_path.join(path.as_str()) {
-                earlier.remove(&place);
+        for theirs in past.whole.values() {
+            if let Ok(place) = past.key.sub_path.join(theirs.path.as_str()) {
+                forget(&place, theirs)?;
             }
         }
+        Ok(())
     })
+}
+
+/// Whether what was written at a place is still there.
+fn is_still(desk: &Desk, place: &RelativePath, kept: &Kept) -> Result<bool, Failure> {
+    match kept.is_at(&desk.volume, place) {
+        // Somebody put a symlink or a file where a directory was: what is behind it is not it.
+        Err(failure) if failure.kind == FailureKind::PathRefused => Ok(false),
+        other => other,
+    }
 }
 
 /// Removes files that are still what was written. One that somebody replaced is somebody's, not ours.
 fn remove(desk: &Desk, files: &BTreeMap<RelativePath, Kept>) -> Result<u64, Failure> {
     let mut removed = 0;
     for (path, kept) in files {
-        let unchanged = match kept.is_at(&desk.volume, path) {
-            Ok(unchanged) => unchanged,
-            // Somebody put a symlink or a file where a directory was: what is behind it is not ours.
-            Err(failure) if failure.kind == FailureKind::PathRefused => false,
-            Err(failure) => return Err(failure),
-        };
+        let unchanged = is_still(desk, path, kept)?;
         let (parent, name) = path.split();
         match desk.volume.folder(parent) {
             Ok(Some(folder)) if unchanged => {

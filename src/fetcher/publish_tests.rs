@@ -172,7 +172,7 @@ fn bring(root: &Path, number: usize, revision: &Revision) -> Result<Vec<(PathBuf
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn only_what_is_ours_appears_and_disappears(

@@ -19,6 +19,7 @@ async fn two_thousand_small_files_land_whole_over_the_raw_proxy() {
     let stage = Stage::with_files(&numbered(2000)).await;
     let ended = stage.fetch(&json!({})).await;
     let success = ended.success();
+    ended.took_little_memory();
     assert_eq!((success.files, ended.code), (2000, i32::from(OK)));
     let Stored::Artifacts {
         manifest,
