@@ -23,6 +23,9 @@ pub const TAG: &str = "e2e";
 /// The same program under another tag: what an upgrade goes to.
 pub const NEXT_TAG: &str = "e2e-next";
 
+/// What the chart labels its pod with; fetch pods have another component.
+const OPERATOR: &str = "app.kubernetes.io/component=operator";
+
 /// The cluster with the node and both images, for as long as no other test of this process needs it.
 pub async fn node() -> (&'static TestCluster, MutexGuard<'static, ()>) {
     // Static, as a stage wants it: it ends with this process.
@@ -133,7 +136,7 @@ impl Installed {
     pub async fn pod(&self) -> Pod {
         let pods: Api<Pod> = self.stage.api();
         wait_for("one pod of the operator", PATIENCE, async || {
-            let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
+            let ours = ListParams::default().labels(OPERATOR);
             let mut all = pods.list(&ours).await?.items;
             all.retain(|pod| pod.metadata.deletion_timestamp.is_none());
             let names: Vec<_> = all.iter().map(ResourceExt::name_any).collect();
@@ -182,7 +185,7 @@ impl Installed {
             .ok(&["uninstall", "tenantry", &place, "--wait", "--timeout=5m"]);
         let pods: Api<Pod> = self.stage.api();
         wait_for("the pod to go", PATIENCE, async || {
-            let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
+            let ours = ListParams::default().labels(OPERATOR);
             let left = pods.list(&ours).await?.items;
             Ok(Seen::when(left.is_empty(), || {
                 format!("{} are there", left.len())
