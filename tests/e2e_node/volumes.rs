@@ -271,7 +271,7 @@ async fn a_fetch_pod_killed_three_times_fetches_no_finished_file_twice() {
         cluster,
         BuildScript {
             files: small.clone(),
-            artifacts: "out/big.bin:16000000".into(),
+            artifacts: "out/big.bin:48000000".into(),
             // Slow enough to be caught at it: per second, at ten times the real pace.
             artifact_bps: 200_000,
             ..BuildScript::default()
