@@ -1,5 +1,7 @@
 //! Tables of runs that are to end before their time.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::{
     super::follow::{
         Followed, decide,
@@ -8,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    api::build_request::{Outcome, RunState},
+    api::build_request::{BuildRequest, Outcome, RunState},
     controllers::build_request::{
         decide::{
             after::{self, ActOutcome},
@@ -18,6 +20,12 @@ use crate::{
     },
     gateway::{JenkinsResult, JenkinsState, RunPhase},
 };
+
+/// Pretends that the stop of the active run was asked for at `at`.
+fn stop_asked_at(object: &mut BuildRequest, at: Time) {
+    let run = object.status.as_mut().unwrap().run.as_mut().unwrap();
+    run.stop.as_mut().unwrap().requested_at = at;
+}
 
 #[test]
 fn the_trigger_deadline_removes_the_run_and_tells_what_jenkins_said() {
@@ -74,17 +82,7 @@ fn cancel_and_time_out_stop_a_build_once_in_half_a_minute() {
         let mut again = object.clone();
         again.status = Some(first.status);
         assert_eq!(see(&again, running()).act, Act::Nothing, "it was just asked for");
-        again
-            .status
-            .as_mut()
-            .unwrap()
-            .run
-            .as_mut()
-            .unwrap()
-            .stop
-            .as_mut()
-            .unwrap()
-            .requested_at = ago(31);
+        stop_asked_at(&mut again, ago(31));
         assert_eq!(see(&again, running()).act, Act::Stop);
         let over = see(&again, Some(finished(RunPhase::Failed, JenkinsResult::Aborted)));
         let expected = if reason == StopReason::Cancelled {
@@ -194,17 +192,7 @@ fn a_stop_that_is_refused_is_told_and_the_build_is_followed_on() {
         object.status,
         "it says so until it is asked again"
     );
-    object
-        .status
-        .as_mut()
-        .unwrap()
-        .run
-        .as_mut()
-        .unwrap()
-        .stop
-        .as_mut()
-        .unwrap()
-        .requested_at = ago(31);
+    stop_asked_at(&mut object, ago(31));
     let again = see(&object, running());
     let object = written(&object, &again);
     let taken = came(&object, &again, &ActOutcome::Nothing);
