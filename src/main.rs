@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Operator(options) => {
-            telemetry::start(options.log_format, &options.log_level)?;
+            telemetry::start(options.log.log_format, &options.log.log_level)?;
             // Fails only where one is installed already.
             let _ = rustls::crypto::ring::default_provider().install_default();
             tokio::runtime::Runtime::new()?.block_on(operator::run(*options))?;
@@ -38,7 +38,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             (None, CrdFormat::Markdown) => stdout().write_all(reference::markdown().as_bytes())?,
         },
         Command::Fetch(options) => {
-            telemetry::start(options.log_format, &options.log_level)?;
+            telemetry::start(options.log.log_format, &options.log.log_level)?;
             return Ok(ExitCode::from(fetcher::run::run(&options)));
         }
     }

@@ -40,6 +40,23 @@ pub enum Command {
     Fetch(FetchOptions),
 }
 
+/// What is logged, and how. Logs go to standard error.
+#[derive(Args, Debug)]
+pub struct LogOptions {
+    /// How log lines look.
+    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// Log level, or a filter like `tenantry=debug,kube=warn`.
+    #[arg(
+        long,
+        env = "TENANTRY_LOG_LEVEL",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log_level: String,
+}
+
 /// How to run the operator.
 #[derive(Args, Debug)]
 pub struct OperatorOptions {
@@ -57,18 +74,9 @@ pub struct OperatorOptions {
     #[arg(long, env = "TENANTRY_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// How log lines look.
-    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
-
-    /// Log level, or a filter like `tenantry=debug,kube=warn`.
-    #[arg(
-        long,
-        env = "TENANTRY_LOG_LEVEL",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    pub log_level: String,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogOptions,
 
     /// Where /healthz and /readyz answer; port 0 takes a free one.
     #[arg(long, env = "TENANTRY_HEALTH_ADDRESS", default_value = "0.0.0.0:8081")]
@@ -179,18 +187,9 @@ pub struct FetchOptions {
     #[arg(long, value_name = "FILE")]
     pub termination_message: Option<PathBuf>,
 
-    /// How log lines look; they go to standard error.
-    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
-
-    /// Log level, or a filter like `tenantry=debug`.
-    #[arg(
-        long,
-        env = "TENANTRY_LOG_LEVEL",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    pub log_level: String,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogOptions,
 }
 
 /// As what the CRDs are printed.
