@@ -307,8 +307,19 @@ impl Stage {
 
     /// Waits until `is` holds for the BuildRequest, and returns it then.
     pub async fn until(&self, name: &str, what: &str, is: impl Fn(&BuildRequest) -> bool) -> BuildRequest {
+        self.until_within(PATIENCE, name, what, is).await
+    }
+
+    /// As [`until`](Self::until), for what takes longer than usual.
+    pub async fn until_within(
+        &self,
+        deadline: Duration,
+        name: &str,
+        what: &str,
+        is: impl Fn(&BuildRequest) -> bool,
+    ) -> BuildRequest {
         let api = self.api::<BuildRequest>();
-        wait_for(&format!("BuildRequest {name}: {what}"), PATIENCE, async || {
+        wait_for(&format!("BuildRequest {name}: {what}"), deadline, async || {
             let object = api.get(name).await?;
             Ok(if is(&object) {
                 Seen::Done(object)

@@ -1,7 +1,10 @@
 //! What the README promises, by an operator in a pod under the ServiceAccount of its chart.
 
+use std::fmt::Debug;
+
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tenantry::api::build_request::BuildPhase;
 use tenantry_simulator::World;
@@ -71,28 +74,10 @@ async fn roles_alone_are_enough_for_some_namespaces() {
     let only_here = format!("watchNamespaces={{{}}}", &*stage.namespace);
     installed.release(crate::node::TAG, &[only_here]).await;
 
-    let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
     let roles: Api<ClusterRole> = Api::all(stage.client.clone());
     let bindings: Api<ClusterRoleBinding> = Api::all(stage.client.clone());
-    let names = |all: Vec<String>| assert_eq!(all, Vec::<String>::new(), "on the whole cluster");
-    names(
-        roles
-            .list(&ours)
-            .await
-            .expect("asked")
-            .iter()
-            .map(ResourceExt::name_any)
-            .collect(),
-    );
-    names(
-        bindings
-            .list(&ours)
-            .await
-            .expect("asked")
-            .iter()
-            .map(ResourceExt::name_any)
-            .collect(),
-    );
+    assert_eq!(of_the_chart(&roles).await, [""; 0], "on the whole cluster");
+    assert_eq!(of_the_chart(&bindings).await, [""; 0], "on the whole cluster");
 
     let given = parameters(&[
         ("DURATION", "2"),
@@ -119,4 +104,14 @@ async fn roles_alone_are_enough_for_some_namespaces() {
     stage.build("fails", json!({"parameters": failing})).await;
     stage.until_phase("fails", BuildPhase::Failed).await;
     installed.uninstall().await;
+}
+
+/// Names of the objects of a kind that the chart made.
+async fn of_the_chart<K>(api: &Api<K>) -> Vec<String>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
+    let found = api.list(&ours).await.expect("asked");
+    found.iter().map(ResourceExt::name_any).collect()
 }

@@ -26,7 +26,7 @@ use tenantry_simulator::world::BuildScript;
 use tenantry_test_support::{Seen, wait_for};
 
 use crate::{
-    common::{PASSWORD, PROJECT, Setup, USER},
+    common::{PASSWORD, PROJECT, Setup, USER, condition},
     node::{Installed, node},
 };
 
@@ -82,24 +82,12 @@ impl Bench {
         Self { installed, folder }
     }
 
-    /// Waits until `is` holds for the BuildRequest.
-    async fn until(&self, name: &str, what: &str, is: impl Fn(&BuildRequest) -> bool) -> BuildRequest {
-        let api = self.installed.stage.api::<BuildRequest>();
-        wait_for(&format!("BuildRequest {name}: {what}"), LONG, async || {
-            let object = api.get(name).await?;
-            Ok(if is(&object) {
-                Seen::Done(object)
-            } else {
-                Seen::NotYet(serde_json::to_string(&object.status)?)
-            })
-        })
-        .await
-        .unwrap_or_else(|e| panic!("{e:#}"))
-    }
-
     async fn until_ready(&self, name: &str) -> BuildRequest {
-        let ready = |o: &BuildRequest| crate::common::condition(o, "Ready").0 == "True";
-        self.until(name, "Ready", ready).await
+        let ready = |o: &BuildRequest| condition(o, "Ready").0 == "True";
+        self.installed
+            .stage
+            .until_within(LONG, name, "Ready", ready)
+            .await
     }
 
     fn place(&self, path: &str) -> PathBuf {
