@@ -58,23 +58,29 @@ fn taken(name: &str) -> Trouble {
     )
 }
 
-/// How the owned ArtifactFetch stands, for `run`.
-pub async fn look(client: &Client, object: &BuildRequest, run: &CurrentRun) -> Result<FetchState, Trouble> {
+/// How the owned ArtifactFetch stands, for `run`, and its name where there is one.
+pub async fn look(
+    client: &Client,
+    object: &BuildRequest,
+    run: &CurrentRun,
+) -> Result<(FetchState, Option<LocalRef>), Trouble> {
     let Some(template) = &object.spec.artifacts else {
-        return Ok(FetchState::Outdated);
+        return Ok((FetchState::Outdated, None));
     };
     let name = name(object);
     let api: Api<ArtifactFetch> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let Some(fetch) = get_opt(&api, &name, &format!("ArtifactFetch {name:?}")).await? else {
-        return Ok(FetchState::Outdated);
+        return Ok((FetchState::Outdated, None));
     };
     if !is_ours(&fetch, object) {
-        return Ok(FetchState::Failed(taken(&name).message));
+        return Ok((FetchState::Failed(taken(&name).message), None));
     }
-    if fetch.spec != wanted(object, template) {
-        return Ok(FetchState::Outdated);
-    }
-    Ok(state(&fetch, run))
+    let state = if fetch.spec == wanted(object, template) {
+        state(&fetch, run)
+    } else {
+        FetchState::Outdated
+    };
+    Ok((state, Some(LocalRef { name })))
 }
 
 /// How `fetch` stands, seen against `run`. What it says of another run or another generation is not said of this one.

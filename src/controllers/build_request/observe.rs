@@ -247,7 +247,8 @@ impl Observer<'_> {
             }
         }
         if self.object.spec.artifacts.is_some() {
-            collected.fetch = artifacts::look(&self.ctx.client, self.object, run).await?;
+            (collected.fetch, collected.fetch_ref) =
+                artifacts::look(&self.ctx.client, self.object, run).await?;
         }
         Ok(collected)
     }

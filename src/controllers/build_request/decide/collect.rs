@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{
         build_request::{BuildPhase, BuildRequestStatus, CurrentRun, Failure, Outcome},
+        common::LocalRef,
         conditions::{Reason, bounded},
     },
     gateway::{Stage, first_failed},
@@ -25,6 +26,8 @@ pub struct Collected {
     pub stages: Option<Vec<Stage>>,
     /// How the owned ArtifactFetch stands.
     pub fetch: FetchState,
+    /// Its name, where there is one.
+    pub fetch_ref: Option<LocalRef>,
     /// Jenkins was asked, and has no such build any more: its log will not come.
     pub build_gone: bool,
 }
@@ -55,6 +58,10 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
     }
     explain(situation, &mut status, &run, outcome, seen.stages.as_deref());
 
+    if let Some(reference) = &seen.fetch_ref {
+        // The process may have ended between making it and naming it here.
+        status.artifact_fetch_ref = Some(reference.clone());
+    }
     let overdue = run
         .ended_at
         .as_ref()
@@ -397,6 +404,21 @@ mod tests {
         assert!(
             matches!(&failed.standing, Standing::Stuck { phase: BuildPhase::Succeeded, reason: Reason::ArtifactsFailed, message } if message.contains("too large"))
         );
+    }
+
+    #[test]
+    fn a_fetch_that_an_earlier_process_made_is_named() {
+        let object = with_artifacts(ended(Outcome::Succeeded, true));
+        let seen = Collected {
+            fetch: FetchState::Stored(String::new()),
+            fetch_ref: Some(LocalRef {
+                name: "b-artifacts".into(),
+            }),
+            ..Collected::default()
+        };
+        let decision = decide(&situation(&object), &seen);
+        assert!(matches!(decision.standing, Standing::Done { .. }));
+        assert_eq!(decision.status.artifact_fetch_ref, seen.fetch_ref);
     }
 
     #[test]
