@@ -24,6 +24,8 @@ pub struct FaultAction {
     pub answer_delay_ms: u64,
     /// Answer this status instead of handling the request.
     pub status: Option<u16>,
+    /// Handle the request all the same: the answer lies, as that of a proxy on the way may.
+    pub carried_out: bool,
     /// Body of that answer.
     pub body: String,
     /// Its content type; `application/json` if the body starts with `{` or `[`, else text.
@@ -34,6 +36,8 @@ pub struct FaultAction {
     pub cut: Option<Cut>,
     /// Send only so many bytes of the body, then reset the connection; the promised length stays.
     pub truncate: Option<usize>,
+    /// Send only half of the body, then reset the connection; of a stream, its first bytes.
+    pub half_body: bool,
     /// Never answer.
     pub hang: bool,
 }

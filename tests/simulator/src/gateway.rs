@@ -38,6 +38,9 @@ struct Envelope {
 
 const DEVOPS: &str = "devops.kubesphere.io";
 
+/// What passes of a stream that is to be cut in half: it has no end to take the half of.
+const STREAM_PART: usize = 300;
+
 impl Envelope {
     fn new(parts: &Parts) -> Self {
         let method = parts.method.as_str().to_owned();
@@ -101,11 +104,16 @@ pub(crate) async fn answer(
     let (identity, fault, number) = {
         let mut state = shared.state();
         let auth = state.auth;
+        let drawn = state.dice.draw();
+        if drawn.flush {
+            state.sessions.flush();
+        }
         let identity = state.sessions.authenticate(&parts.headers, &auth, now);
         let user = identity.as_ref().map_or("", |i| i.user.as_str()).to_owned();
         let fault = state
             .faults
-            .take(envelope.class, &envelope.method, parts.uri.path(), &user);
+            .take(envelope.class, &envelope.method, parts.uri.path(), &user)
+            .or(drawn.action);
         let number = shared.ledger.request(RequestRecord {
             number: 0,
             at: now,
@@ -127,16 +135,16 @@ pub(crate) async fn answer(
     if fault.cut == Some(Cut::RequestLost) {
         return cut(&scissors);
     }
-    let mut reply = if let Some(status) = fault.status {
-        made_up(status, &fault)
-    } else {
+    let outcome = (fault.status.is_none() || fault.carried_out).then(|| {
         let outcome = dispatch(&shared, &envelope, &parts, &body, identity);
         // What was handled may have given the controller something to do.
         shared.wake.notify_one();
-        match outcome {
-            Outcome::Reply(reply) => *reply,
-            Outcome::Hang => std::future::pending().await,
-        }
+        outcome
+    });
+    let mut reply = match (fault.status, outcome) {
+        (None, Some(Outcome::Reply(reply))) => *reply,
+        (None, _) => std::future::pending().await,
+        (Some(status), _) => made_up(status, &fault),
     };
     sleep(u64::try_from(reply.wait).unwrap_or_default() + fault.answer_delay_ms).await;
     if fault.cut == Some(Cut::AnswerLost) {
@@ -147,7 +155,10 @@ pub(crate) async fn answer(
             reply.headers.insert(name, value);
         }
     }
-    if let Some(limit) = fault.truncate {
+    let half = fault
+        .half_body
+        .then(|| reply.bytes().map_or(STREAM_PART, |body| body.len() / 2));
+    if let Some(limit) = fault.truncate.or(half) {
         reply = truncated(reply, limit, scissors);
     }
     shared.ledger.amend(number, |r| r.status = reply.status.as_u16());

@@ -12,6 +12,7 @@ use crate::gitops::Gitops;
 use crate::jenkins::Jenkins;
 use crate::ledger::Ledger;
 use crate::oauth::Sessions;
+use crate::random_faults::Dice;
 use crate::rbac::{RequestInfo, Role, Rule};
 use crate::store::{NAMESPACES, PIPELINES, PROJECTS, Store, Writer, label};
 use crate::world::{BuildScript, PipelineKind, PipelineWorld, Project, Workspace, World};
@@ -76,6 +77,7 @@ pub(crate) struct State {
     pub(crate) workspaces: BTreeMap<String, (Workspace, String)>,
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) faults: Faults,
+    pub(crate) dice: Dice,
 }
 
 impl State {
@@ -93,6 +95,7 @@ impl State {
             workspaces: BTreeMap::new(),
             clusters: Vec::new(),
             faults: Faults::default(),
+            dice: Dice::default(),
             context,
         };
         for cluster in &world.clusters {

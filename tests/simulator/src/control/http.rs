@@ -12,6 +12,7 @@ use crate::config::{AuthConfig, Quirks, Timings};
 use crate::faults::Fault;
 use crate::jenkins::JenkinsOutage;
 use crate::query::{Query, decode};
+use crate::random_faults::RandomFaults;
 use crate::rbac::Role;
 use crate::reply::Reply;
 use crate::server::Shared;
@@ -76,6 +77,15 @@ fn route(
             Ok(Value::from(list))
         }
         ("POST", ["faults"]) => parse::<Fault>(body).map(|fault| json!({"id": control.fault(fault)})),
+        ("GET", ["faults", "random"]) => Ok(json!(control.random_faults_served())),
+        ("PUT", ["faults", "random"]) => parse::<RandomFaults>(body).map(|faults| {
+            control.random_faults(Some(faults));
+            json!({"done": true})
+        }),
+        ("DELETE", ["faults", "random"]) => {
+            control.random_faults(None);
+            Ok(json!({"done": true}))
+        }
         ("DELETE", ["faults"]) => {
             control.clear_faults();
             Ok(json!({"done": true}))

@@ -5,7 +5,7 @@ mod argo;
 pub(crate) mod http;
 mod world;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::controller;
 use crate::faults::Fault;
 use crate::jenkins::{JenkinsOutage, JobId, Started};
 use crate::query::branch_job;
+use crate::random_faults::{FaultKind, RandomFaults};
 use crate::server::Shared;
 use crate::state::{Cluster, ClusterHealth, State};
 use crate::store::{CONFIG_MAPS, RUNS, label, name};
@@ -104,6 +105,16 @@ impl Control {
     /// The faults in force.
     pub fn faults(&self) -> Vec<(u64, Fault)> {
         self.state(|state| state.faults.list())
+    }
+
+    /// Lets requests meet faults at random from now on; `None` ends it.
+    pub fn random_faults(&self, faults: Option<RandomFaults>) {
+        self.state(|state| state.dice.set(faults));
+    }
+
+    /// How many faults of which sort were drawn at random so far.
+    pub fn random_faults_served(&self) -> BTreeMap<FaultKind, u64> {
+        self.state(|state| state.dice.served())
     }
 
     /// Gives Jenkins a bad day.
