@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos unit lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ test: lint ## Run every check and every test; tells how many ran in each suite
 
 e2e: ## Run the tests that need a node (root; installs containerd and buildah): image, chart, operator in a pod
 	hack/e2e.sh
+
+chaos: ## Kill the operator 1,000 times under 500 builds and balance the books (TENANTRY_CHAOS_… changes size, seed, rates)
+	TENANTRY_CHAOS_BUILDS=$${TENANTRY_CHAOS_BUILDS:-500} TENANTRY_CHAOS_KILLS=$${TENANTRY_CHAOS_KILLS:-1000} \
+	    cargo test --workspace --test chaos -- --nocapture every_build_is_built_once
 
 unit: ## Run the tests that need no cluster
 	cargo test --workspace --lib

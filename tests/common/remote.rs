@@ -68,6 +68,29 @@ pub async fn console_text(stage: &Stage, pipeline: &str, number: u64) -> String 
     answer.text().await.expect("a text")
 }
 
+/// What Jenkins has under `path` of a build, byte by byte, for who has an administrator's token.
+pub async fn jenkins(
+    stage: &Stage,
+    token: &str,
+    project: &str,
+    pipeline: &str,
+    number: u64,
+    path: &str,
+) -> Vec<u8> {
+    let path = format!(
+        "/kapis/devops.kubesphere.io/v1alpha2/namespaces/{project}/jenkins/job/{project}/job/{pipeline}/{number}/{path}"
+    );
+    let url = format!("{}{path}", stage.simulator.url());
+    let answer = client()
+        .get(url)
+        .bearer_auth(token)
+        .send()
+        .await
+        .expect("an answer");
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    answer.bytes().await.expect("bytes").to_vec()
+}
+
 async fn post(stage: &Stage, token: &str, path: &str, body: &Value) -> Value {
     let answer = client()
         .post(format!("{}{path}", stage.simulator.url()))

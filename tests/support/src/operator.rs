@@ -216,6 +216,13 @@ impl Operator {
         self.wait_ready().await
     }
 
+    /// Kills it when it runs and starts it again with the same arguments, without waiting for anything: for who wants to
+    /// kill it on its way up. [`wait_ready`](Self::wait_ready) must not be called after it, [`restart`](Self::restart) may.
+    pub fn relaunch(&mut self) -> Result<()> {
+        self.kill9()?;
+        self.launch().map(|_| ())
+    }
+
     /// Waits until `/readyz` answers 200.
     pub async fn wait_ready(&mut self) -> Result<()> {
         let address = self.addresses.health.clone();
@@ -240,7 +247,8 @@ impl Operator {
         }
     }
 
-    async fn spawn(&mut self) -> Result<()> {
+    /// Starts the process. Returns where it is going to write its addresses.
+    fn launch(&mut self) -> Result<PathBuf> {
         self.starts += 1;
         writeln!(self.log, "--- start {} ---", self.starts)?;
         let address_file = self.dir.path().join(format!("addresses-{}", self.starts));
@@ -271,6 +279,11 @@ impl Operator {
             command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         })?;
         self.child = Some(child);
+        Ok(address_file)
+    }
+
+    async fn spawn(&mut self) -> Result<()> {
+        let address_file = self.launch()?;
         if self.how.addresses.is_some() {
             return Ok(());
         }
