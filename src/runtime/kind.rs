@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{ConfigMap, Secret},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Secret},
 };
 use kube::{Resource, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
@@ -26,6 +26,8 @@ pub enum Kind {
     ConfigMap,
     /// What fills volumes.
     Job,
+    /// What is filled.
+    PersistentVolumeClaim,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
             Self::Job => "Job",
+            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Self::Secret => "secrets",
             Self::ConfigMap => "configmaps",
             Self::Job => "jobs",
+            Self::PersistentVolumeClaim => "persistentvolumeclaims",
         }
     }
 }
@@ -90,6 +94,9 @@ impl Watched for Secret {
 }
 impl Watched for ConfigMap {
     const KIND: Kind = Kind::ConfigMap;
+}
+impl Watched for PersistentVolumeClaim {
+    const KIND: Kind = Kind::PersistentVolumeClaim;
 }
 impl Watched for Job {
     const KIND: Kind = Kind::Job;
@@ -147,5 +154,6 @@ mod tests {
         check::<Secret>();
         check::<ConfigMap>();
         check::<Job>();
+        check::<PersistentVolumeClaim>();
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 const BUILDS: &str = "buildrequests.tenantry.dev";
 
 /// Makes the API server refuse pods in the namespace that are not `restricted`.
-async fn restrict(cluster: &TestCluster, namespace: &str) {
+pub async fn restrict(cluster: &TestCluster, namespace: &str) {
     let label = "pod-security.kubernetes.io/enforce=restricted";
     cluster
         .kubectl(["label", "namespace", namespace, label])

@@ -6,6 +6,9 @@ mod common;
 mod generated;
 mod helm;
 mod install;
+#[path = "../e2e_volumes/kubelet.rs"]
+#[allow(dead_code)] // the suite of volumes uses all of it
+mod kubelet;
 mod monitoring;
 mod render;
 mod rights;

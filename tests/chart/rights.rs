@@ -1,29 +1,34 @@
 //! The operator as the chart's ServiceAccount: what it may do is enough, and nothing of it is too much, by the audit log of
-//! the API server.
+//! the API server. With fetch Jobs, whose pods a namespace admits that enforces pod security `restricted`.
 
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Secret},
-    events::v1::Event,
-    rbac::v1::{PolicyRule, Role},
-};
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
-use tenantry::api::{BuildRequest, TenantConnection};
-use tenantry_test_support::{ClusterOptions, PATIENCE, Seen, TestCluster, wait_condition, wait_for};
+use serde_json::json;
+use tempfile::NamedTempFile;
+use tenantry::api::ArtifactFetch;
+use tenantry_test_support::{
+    ClusterOptions, Namespace, PATIENCE, Seen, TestCluster, wait_condition, wait_for,
+};
 use tokio::sync::OnceCell;
 
 use crate::{
-    common::{CONNECTION, PASSWORD, Setup, Stage, USER, parameters},
-    helm::{Helm, chart},
+    common::{
+        Setup, Stage,
+        rights::{Right, deeds, everything_once, rights},
+    },
+    helm::{Helm, chart, only, rendered},
+    install::restrict,
+    kubelet::{End, plan},
 };
 
 /// An API server that writes down who did what.
@@ -41,78 +46,6 @@ async fn audited() -> &'static (TestCluster, PathBuf) {
             (TestCluster::start(options).await.expect("a cluster"), log)
         })
         .await
-}
-
-/// A thing that may be done: API group, resource with subresource, verb.
-type Right = (String, String, String);
-
-/// What rules allow, one by one.
-fn rights(rules: &[PolicyRule]) -> BTreeSet<Right> {
-    let all = rules.iter().flat_map(|rule| {
-        let groups = rule.api_groups.iter().flatten();
-        groups.flat_map(move |group| {
-            let resources = rule.resources.iter().flatten();
-            resources.flat_map(move |resource| {
-                let verbs = rule.verbs.iter();
-                verbs.map(move |verb| (group.clone(), resource.clone(), verb.clone()))
-            })
-        })
-    });
-    all.collect()
-}
-
-/// What a user did, from the audit log: the rights that it took, and the requests that were refused.
-struct Deeds {
-    used: BTreeSet<Right>,
-    refused: Vec<String>,
-    /// URIs of lists and watches.
-    lists: Vec<String>,
-}
-
-fn deeds(log: &Path, user: &str) -> Deeds {
-    let mut deeds = Deeds {
-        used: BTreeSet::new(),
-        refused: Vec::new(),
-        lists: Vec::new(),
-    };
-    let text = fs::read_to_string(log).expect("the audit log");
-    // A last line that is being written does not parse.
-    for event in text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-    {
-        if event["user"]["username"] != user {
-            continue;
-        }
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let code = event["responseStatus"]["code"].as_u64().unwrap_or_default();
-        let uri = word(&event["requestURI"]);
-        let verb = word(&event["verb"]);
-        if code == 403 || event["annotations"]["authorization.k8s.io/decision"] == "forbid" {
-            deeds.refused.push(format!("{verb} {uri}"));
-        }
-        let object = &event["objectRef"];
-        // Discovery has none.
-        let Some(resource) = object["resource"].as_str() else {
-            continue;
-        };
-        if ["list", "watch"].contains(&verb.as_str()) {
-            deeds.lists.push(uri);
-        }
-        let resource = match object["subresource"].as_str() {
-            Some(part) => format!("{resource}/{part}"),
-            None => resource.to_owned(),
-        };
-        let group = word(&object["apiGroup"]);
-        // Server-side apply of what is not there yet needs the right to create as well.
-        if verb == "patch" && code == 201 {
-            deeds
-                .used
-                .insert((group.clone(), resource.clone(), "create".into()));
-        }
-        deeds.used.insert((group, resource, verb));
-    }
-    deeds
 }
 
 /// Waits until the ServiceAccount may watch BuildRequests: roles take a moment to be known.
@@ -135,97 +68,107 @@ async fn until_allowed(cluster: &TestCluster, user: &str, place: &str) {
     .unwrap_or_else(|e| panic!("{e:#}"));
 }
 
-#[tokio::test]
-async fn builds_run_with_the_rights_of_the_chart_and_use_each_of_them() {
-    let (cluster, log) = audited().await;
-    let mut stage = Stage::with(Setup {
+/// A stage in a namespace that is `restricted`, whose operator fills volumes as the chart has it do.
+async fn stage(cluster: &'static TestCluster, template: &Path) -> Stage {
+    let args = [
+        "--fetcher-image",
+        "registry.invalid/tenantry:1",
+        "--fetcher-pod-template",
+        &template.display().to_string(),
+        "--tune",
+        "fetch-interval=200ms",
+    ];
+    let stage = Stage::with(Setup {
         operator: false,
         cluster: Some(cluster),
+        args: args.map(str::to_owned).into(),
         ..Setup::default()
     })
     .await;
+    restrict(cluster, &stage.namespace).await;
+    stage
+}
+
+/// Installs the release without a pod: this process starts the operator.
+fn install(helm: &Helm, system: &Namespace, values: &[String]) {
+    let place = format!("--namespace={}", &**system);
+    let fixed = [
+        "upgrade",
+        "--install",
+        "tenantry",
+        &chart(),
+        &place,
+        "--reset-values",
+    ]
+    .map(str::to_owned);
+    let off = ["crds.install=false", "replicas=0"].map(|v| format!("--set-json={v}"));
+    helm.ok(&[&fixed[..], &off[..], values].concat());
+}
+
+#[tokio::test]
+async fn builds_run_with_the_rights_of_the_chart_and_use_each_of_them() {
+    let (cluster, log) = audited().await;
+    let so_far = || usize::try_from(log.metadata().expect("the audit log").len()).expect("a size");
+    let mut template = NamedTempFile::new().expect("a file");
+    let text = only(&rendered(&[]), "ConfigMap")["data"]["pod-template.yaml"].clone();
+    template
+        .write_all(text.as_str().expect("a template").as_bytes())
+        .expect("written");
+    let mut here = stage(cluster, template.path()).await;
     let system = cluster.namespace("system").await.expect("a namespace");
     let user = format!("system:serviceaccount:{}:tenantry", &*system);
     let helm = Helm::on(cluster);
-    // No pod: this process starts the operator.
-    let install = |values: &[String]| {
-        let place = format!("--namespace={}", &*system);
-        let fixed = [
-            "upgrade",
-            "--install",
-            "tenantry",
-            &chart(),
-            &place,
-            "--reset-values",
-        ]
-        .map(str::to_owned);
-        let off =
-            ["crds.install=false", "replicas=0", "fetcher.enabled=false"].map(|v| format!("--set-json={v}"));
-        helm.ok(&[&fixed[..], &off[..], values].concat());
-    };
 
     // Namespace-only: a Role in the namespace of the stage, and nothing on the cluster.
-    install(&[format!("--set-json=watchNamespaces=[{:?}]", &*stage.namespace)]);
-    until_allowed(cluster, &user, &format!("--namespace={}", &*stage.namespace)).await;
-    let everywhere = cluster
-        .kubectl([
-            "auth",
-            "can-i",
-            "list",
-            "secrets",
-            "--all-namespaces",
-            &format!("--as={user}"),
-        ])
-        .await;
+    let values = format!("--set-json=watchNamespaces=[{:?}]", &*here.namespace);
+    install(&helm, &system, &[values]);
+    until_allowed(cluster, &user, &format!("--namespace={}", &*here.namespace)).await;
+    let as_user = format!("--as={user}");
+    let everywhere = ["auth", "can-i", "list", "secrets", "--all-namespaces", &as_user];
+    let everywhere = cluster.kubectl(everywhere).await;
     assert!(everywhere.is_err(), "{everywhere:?}");
     let kubeconfig = cluster.kubeconfig_of(&system, "tenantry").await.expect("a token");
     let whoami = ["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
-    stage.scope.extend(whoami.clone());
-    stage.start_operator().await;
-    everything_once(&stage).await;
+    here.scope.extend(whoami.clone());
+    here.start_operator().await;
+    everything_once(&here).await;
+    a_volume_once(&here).await;
 
-    let role: Role = Api::namespaced(stage.client.clone(), &stage.namespace)
-        .get("tenantry")
-        .await
-        .expect("the Role");
-    let granted = rights(&role.rules.unwrap_or_default());
-    assert!(granted.len() > 25, "{granted:?}");
-    let done = deeds(log, &user);
-    assert_eq!(done.refused, Vec::<String>::new(), "refused");
-    let missing: Vec<_> = granted.difference(&done.used).collect();
-    assert!(missing.is_empty(), "granted and never used: {missing:?}");
-    let more: Vec<_> = done.used.difference(&granted).collect();
-    assert!(more.is_empty(), "used by other rights than the chart's: {more:?}");
-    let place = format!("/namespaces/{}/", &*stage.namespace);
+    let roles: Api<Role> = Api::namespaced(here.client.clone(), &here.namespace);
+    let role = roles.get("tenantry").await.expect("the Role");
+    let granted: BTreeSet<Right> = rights(&role.rules.unwrap_or_default());
+    let done = deeds(log, 0, &user);
+    done.are_just(&granted);
+    let place = format!("/namespaces/{}/", &*here.namespace);
     let outside: Vec<_> = done.lists.iter().filter(|uri| !uri.contains(&place)).collect();
     assert!(outside.is_empty(), "{outside:?}");
+    here.kill_operator();
 
-    // The same release in cluster mode, where the Role goes and a ClusterRole comes.
-    stage.kill_operator();
-    install(&[]);
+    // The same release in cluster mode, where the Role goes and a ClusterRole comes, for another namespace.
+    let mut there = stage(cluster, template.path()).await;
+    install(&helm, &system, &[]);
     until_allowed(cluster, &user, "--all-namespaces").await;
-    let roles: Api<Role> = Api::namespaced(stage.client.clone(), &stage.namespace);
     assert_eq!(roles.get_opt("tenantry").await.expect("asked"), None);
-    stage.scope = whoami.into();
-    stage.start_operator().await;
-    stage
-        .build(
-            "everywhere",
-            json!({"parameters": parameters(&[("DURATION", "1")])}),
-        )
-        .await;
-    stage.until_ready("everywhere").await;
-    let done = deeds(log, &user);
-    assert_eq!(done.refused, Vec::<String>::new(), "refused");
-    assert!(
-        done.lists
-            .iter()
-            .any(|uri| uri.starts_with("/apis/tenantry.dev/v1alpha1/buildrequests?")),
-        "{:?}",
-        done.lists
-    );
-    // Whoever may edit a namespace may now declare builds in it.
-    let editor = ["--as=somebody", &format!("--namespace={}", &*stage.namespace)].map(str::to_owned);
+    let before = so_far();
+    there.scope = whoami.into();
+    there.start_operator().await;
+    everything_once(&there).await;
+    a_volume_once(&there).await;
+    let roles: Api<ClusterRole> = Api::all(there.client.clone());
+    let role = roles.get("tenantry").await.expect("the ClusterRole");
+    let done = deeds(log, before, &user);
+    done.are_just(&rights(&role.rules.unwrap_or_default()));
+    let all = |uri: &String| uri.starts_with("/apis/tenantry.dev/v1alpha1/buildrequests?");
+    assert!(done.lists.iter().any(all), "{:?}", done.lists);
+
+    may_be_edited_by_editors(cluster, &there.namespace).await;
+    // Kept where something above failed, for whoever looks into it.
+    fs::remove_file(log).expect("the audit log");
+}
+
+/// Whoever may edit a namespace may declare builds in it.
+async fn may_be_edited_by_editors(cluster: &TestCluster, namespace: &str) {
+    let editor = ["--as=somebody", &format!("--namespace={namespace}")].map(str::to_owned);
     let bind = [
         "create",
         "rolebinding",
@@ -248,83 +191,53 @@ async fn builds_run_with_the_rights_of_the_chart_and_use_each_of_them() {
     })
     .await
     .unwrap_or_else(|e| panic!("{e:#}"));
-    // Kept where something above failed, for whoever looks into it.
-    fs::remove_file(log).expect("the audit log");
 }
 
-/// Whatever needs a right happens at least once.
-async fn everything_once(stage: &Stage) {
-    // A finalizer, a log, an ArtifactFetch and its ConfigMap.
-    let given = parameters(&[("DURATION", "1"), ("ARTIFACTS", "a.txt:5")]);
+/// The files of `b` go onto a volume: a Job is made, followed and stopped, and another one ends well.
+async fn a_volume_once(stage: &Stage) {
+    let fetches = stage.api::<ArtifactFetch>();
+    stage.claim("data").await;
     stage
-        .build(
-            "b",
-            json!({"deletionPolicy": "Abort", "parameters": given, "artifacts": {"include": ["*"]}}),
-        )
-        .await;
-    stage.until_ready("b").await;
-    // Another destination: the ArtifactFetch is updated, and the ConfigMap of before removed.
-    stage
-        .patch(
-            "b",
-            json!({"spec": {"artifacts": {"destination": {"configMap": {"name": "elsewhere"}}}}}),
-        )
-        .await;
-    let maps = stage.api::<ConfigMap>();
-    wait_for("the files to move", PATIENCE, async || {
-        let (old, new) = (
-            maps.get_opt("b-artifacts").await?,
-            maps.get_opt("elsewhere").await?,
-        );
-        Ok(Seen::when(old.is_none() && new.is_some(), || {
-            format!("old there: {}, new there: {}", old.is_some(), new.is_some())
+        .apply::<ArtifactFetch>(json!({
+            "apiVersion": "tenantry.dev/v1alpha1", "kind": "ArtifactFetch", "metadata": {"name": "files"},
+            "spec": {
+                "source": {"buildRequestRef": {"name": "b"}}, "destination": {"volume": {"claimName": "data"}},
+            },
         }))
-    })
-    .await
-    .unwrap_or_else(|e| panic!("{e:#}"));
-    // Removed by the operator when its time is over.
-    stage
-        .build(
-            "short",
-            json!({"ttlAfterFinished": "1s", "parameters": parameters(&[("DURATION", "1")])}),
-        )
         .await;
-    wait_for("the end of spec.ttlAfterFinished", PATIENCE, async || {
-        let left = stage.api::<BuildRequest>().get_opt("short").await?;
-        Ok(Seen::when(left.is_none(), || "it is there".to_owned()))
+    let first = stage.until_attempt(1).await;
+    // That there is one says that it was admitted.
+    let pod = stage.until_pod(&first).await;
+    let host = pod.spec.as_ref().and_then(|spec| spec.host_network);
+    assert_eq!(host, None);
+    stage.runs(&pod).await;
+    let runs = format!("pod {} runs", pod.name_any());
+    wait_for("its pod to be looked at", PATIENCE, async || {
+        let status = fetches.get("files").await?.status.unwrap_or_default();
+        let said = status.conditions.iter().any(|c| c.message == runs);
+        Ok(Seen::when(said, || format!("{:?}", status.conditions)))
     })
     .await
     .unwrap_or_else(|e| panic!("{e:#}"));
-    // The same Event twice: the first one is counted up.
-    let (connections, secrets) = (stage.api::<TenantConnection>(), stage.api::<Secret>());
-    for _ in 0..2 {
-        secrets
-            .delete("login", &DeleteParams::default())
-            .await
-            .expect("deleted");
-        wait_condition(&connections, CONNECTION, "Stalled", "True")
-            .await
-            .unwrap_or_else(|e| panic!("{e:#}"));
-        stage
-            .secret("login", &[("username", USER), ("password", PASSWORD)])
-            .await;
-        wait_condition(&connections, CONNECTION, "Ready", "True")
-            .await
-            .unwrap_or_else(|e| panic!("{e:#}"));
-    }
-    let events = stage.api::<Event>();
-    wait_for("an Event to be counted up", PATIENCE, async || {
-        let all = events.list(&ListParams::default()).await?.items;
-        let counted = all
-            .iter()
-            .any(|e| e.series.as_ref().is_some_and(|s| s.count >= 2));
-        Ok(Seen::when(counted, || {
-            format!(
-                "{:?}",
-                all.iter().map(|e| (&e.reason, &e.note)).collect::<Vec<_>>()
-            )
-        }))
+    let suspend = async |suspend: bool| {
+        let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+        let params = PatchParams::default();
+        fetches.patch("files", &params, &patch).await.expect("a patch");
+    };
+    suspend(true).await;
+    wait_for("no Job", PATIENCE, async || {
+        let left = stage.jobs().await.len();
+        Ok(Seen::when(left == 0, || format!("{left} Jobs")))
     })
     .await
     .unwrap_or_else(|e| panic!("{e:#}"));
+    suspend(false).await;
+    let other = stage
+        .until_job("after it", |job| job.metadata.uid != first.metadata.uid)
+        .await;
+    let end = End::files(&plan(&other).revision);
+    stage.ends(&stage.until_pod(&other).await, &end).await;
+    wait_condition(&fetches, "files", "Ready", "True")
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}"));
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each suite uses its part
 
 pub mod remote;
+pub mod rights;
 
 use std::{path::Path, time::Duration};
 

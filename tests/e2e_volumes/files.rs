@@ -8,7 +8,7 @@ use tenantry::{
 };
 use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
-use crate::{kubelet::End, plan, stage, volume_stage};
+use crate::{kubelet::End, plan, stage, volume_stage, volume_stage_with};
 
 #[tokio::test]
 async fn a_job_that_restricted_namespaces_admit_brings_the_files() {
@@ -149,7 +149,8 @@ async fn what_is_so_for_good_is_not_tried_again_before_the_spec_changes() {
 
 #[tokio::test]
 async fn a_claim_that_is_not_there_or_never_binds_is_named() {
-    let stage = volume_stage().await;
+    // It is not found because somebody looks again one day.
+    let stage = volume_stage_with(&["--tune", "stalled-resync=1h"]).await;
     stage.built_with_files().await;
     stage.fetch(json!({})).await;
     let (_, message) = stage.until_reason(Stalled, "True", "ClaimNotFound").await;

@@ -10,7 +10,10 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tenantry::fetcher::outcome::{Failure, FailureKind, Outcome, Stored, Success};
+use tenantry::fetcher::{
+    outcome::{Failure, FailureKind, Outcome, Stored, Success},
+    plan::{self, Plan},
+};
 use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
 use super::common::Stage;
@@ -172,4 +175,19 @@ impl Stage {
 fn container(pod: &Pod, state: &Value, ready: bool) -> Value {
     let image = pod.spec.as_ref().expect("a spec").containers[0].image.clone();
     json!({"name": "fetch", "image": image, "imageID": "sha256:0", "ready": ready, "restartCount": 0, "state": state})
+}
+
+/// What a Job's pod is told.
+pub fn plan(job: &Job) -> Plan {
+    let pod = job
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref())
+        .expect("a pod");
+    let env = pod.containers[0].env.iter().flatten();
+    let told = env.clone().find(|env| env.name == plan::ENV);
+    let text = told
+        .and_then(|env| env.value.clone())
+        .unwrap_or_else(|| panic!("{} has no plan", job.name_any()));
+    Plan::parse(&text).expect("a plan")
 }

@@ -1,10 +1,13 @@
 //! Logs onto volumes.
 
-use kube::ResourceExt as _;
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::json;
 use tenantry::fetcher::{outcome::FailureKind, plan::Task};
 
-use crate::{common::condition, kubelet::End, plan, volume_stage};
+use crate::{common::condition, kubelet::End, plan, volume_stage, volume_stage_with};
 
 #[tokio::test]
 async fn the_whole_log_of_a_build_goes_into_a_file_of_its_own() {
@@ -105,5 +108,53 @@ async fn files_and_log_of_one_build_go_onto_volumes_side_by_side() {
         .await;
     let object = stage.until_ready("b").await;
     assert_eq!(condition(&object, "LogsArchived").0, "True");
+    assert_eq!(condition(&object, "ArtifactsStored").0, "True");
+}
+
+#[tokio::test]
+async fn a_build_ends_well_although_its_claim_comes_late() {
+    // It does not go on because somebody looks again one day.
+    let stage = volume_stage_with(&["--tune", "stalled-resync=1h"]).await;
+    let volume = json!({"volume": {"claimName": "late"}});
+    stage
+        .build("b", json!({
+            "parameters": [{"name": "DURATION", "value": "1"}, {"name": "ARTIFACTS", "value": "out/a.txt:10"}],
+            "logs": {"destination": volume}, "artifacts": {"destination": volume},
+        }))
+        .await;
+    let (_, message) = stage.until_stalled("b", "ClaimNotFound").await;
+    assert!(message.contains("create it"), "{message}");
+    stage.claim("late").await;
+    let of = |content: &'static str| {
+        move |job: &k8s_openapi::api::batch::v1::Job| job.labels()["tenantry.dev/content"] == content
+    };
+    let log = stage.until_job("for the log", of("log")).await;
+    let revision = plan(&log).revision;
+    stage
+        .ends(&stage.until_pod(&log).await, &End::log(&revision, "b.log", ""))
+        .await;
+
+    // The files: a person has to make room, and is told so by the BuildRequest too.
+    let files = stage.until_job("for the files", of("files")).await;
+    let full = End::failed(FailureKind::DiskFull, "claim late is full: make room");
+    stage.ends(&stage.until_pod(&files).await, &full).await;
+    let (held, message) = stage.until_stalled("b", "ArtifactsFailed").await;
+    assert!(message.contains("claim late is full: make room"), "{message}");
+    assert_eq!(condition(&held, "Succeeded").0, "Unknown", "it is not over");
+    let asked = json!({"metadata": {"annotations": {"tenantry.dev/reconcile-requested-at": "room"}}});
+    stage
+        .api::<tenantry::api::ArtifactFetch>()
+        .patch("b-artifacts", &PatchParams::default(), &Patch::Merge(&asked))
+        .await
+        .expect("asked");
+    let again = stage
+        .until_job("after there is room", |job| {
+            of("files")(job) && job.metadata.uid != files.metadata.uid
+        })
+        .await;
+    stage
+        .ends(&stage.until_pod(&again).await, &End::files(&revision))
+        .await;
+    let object = stage.until_ready("b").await;
     assert_eq!(condition(&object, "ArtifactsStored").0, "True");
 }

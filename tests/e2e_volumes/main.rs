@@ -10,9 +10,10 @@ mod logs;
 use common::{Setup, Stage};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{Patch, PatchParams},
 };
+use kubelet::plan;
 use serde_json::{Value, json};
 use tenantry::api::{
     ArtifactFetch,
@@ -42,15 +43,20 @@ async fn stage(args: &[&str]) -> Stage {
 
 /// A stage that can fill volumes.
 async fn volume_stage() -> Stage {
-    stage(&[
+    volume_stage_with(&[]).await
+}
+
+/// The same, with these further arguments.
+async fn volume_stage_with(more: &[&str]) -> Stage {
+    let usual = [
         "--fetcher-image",
         IMAGE,
         "--tune",
         "fetch-interval=200ms",
         "--tune",
         "pod-deadline=3s",
-    ])
-    .await
+    ];
+    stage(&[&usual, more].concat()).await
 }
 
 impl Stage {
@@ -109,19 +115,4 @@ impl Stage {
         let message = find(conditions, kind).expect("the condition").message.clone();
         (fetch, message)
     }
-}
-
-/// What a Job's pod is told.
-fn plan(job: &k8s_openapi::api::batch::v1::Job) -> tenantry::fetcher::plan::Plan {
-    let pod = job
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.spec.as_ref())
-        .expect("a pod");
-    let env = pod.containers[0].env.iter().flatten();
-    let plan = env.clone().find(|env| env.name == tenantry::fetcher::plan::ENV);
-    let text = plan
-        .and_then(|env| env.value.clone())
-        .unwrap_or_else(|| panic!("{} has no plan", job.name_any()));
-    tenantry::fetcher::plan::Plan::parse(&text).expect("a plan")
 }

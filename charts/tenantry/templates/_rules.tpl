@@ -54,9 +54,9 @@ That the CRDs are served it learns from discovery, which every authenticated use
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
-# Whether the claim that is named exists and is bound.
+# Whether the claim that is named exists (a watch, of metadata only, tells when one is made) and is bound.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get]
+  verbs: [get, list, watch]
 {{- end }}
 {{- end }}

@@ -282,9 +282,7 @@ fn is_settled(object: &ArtifactFetch) -> bool {
 fn is_final(object: &ArtifactFetch) -> bool {
     current_status(object)
         .and_then(|status| find(&status.conditions, ConditionType::Stalled))
-        .is_some_and(|stalled| {
-            stalled.status == "True" && FINAL.iter().any(|reason| reason.as_str() == stalled.reason)
-        })
+        .is_some_and(|stalled| stalled.status == "True" && is_final_reason(&stalled.reason))
 }
 
 /// What is so for good, for one run and one spec: neither files nor digests of a run that ended change.
@@ -298,8 +296,8 @@ const FINAL: [Reason; 6] = [
 ];
 
 /// Whether looking again would end the same.
-pub fn is_final_reason(reason: Reason) -> bool {
-    FINAL.contains(&reason)
+pub fn is_final_reason(reason: &str) -> bool {
+    FINAL.iter().any(|known| known.as_str() == reason)
 }
 
 fn was_attempted(object: &ArtifactFetch, target: &Target) -> bool {

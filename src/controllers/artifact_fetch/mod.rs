@@ -15,7 +15,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::ConfigMap},
+    api::{
+        batch::v1::Job,
+        core::v1::{ConfigMap, PersistentVolumeClaim},
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::Resource;
@@ -49,8 +52,12 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
         .wakes_on::<BuildRequest>()
         .wakes_on::<TenantConnection>()
         .owns::<ConfigMap>();
-    // Who makes no Jobs needs no right to watch them.
-    let setup = if makes_jobs { setup.owns::<Job>() } else { setup };
+    // Who makes no Jobs needs no right to watch them, nor the claims that they fill.
+    let setup = if makes_jobs {
+        setup.owns::<Job>().wakes_on::<PersistentVolumeClaim>()
+    } else {
+        setup
+    };
     setup.start();
 }
 
@@ -80,6 +87,11 @@ impl Reconciler for ArtifactFetches {
             .is_some_and(|status| is_true(&status.conditions, ConditionType::Ready));
         if let Some(run) = source.run.as_ref().filter(|_| !ready) {
             references.insert(Reference::to::<TenantConnection>(&run.connection_ref.name));
+        }
+        let volume = object.spec.files.destination.volume.as_ref();
+        if let Some(volume) = volume.filter(|_| !ready) {
+            // It may be made after what names it.
+            references.insert(Reference::to::<PersistentVolumeClaim>(&volume.claim_name));
         }
         references
     }

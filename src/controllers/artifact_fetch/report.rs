@@ -163,7 +163,10 @@ pub fn status(object: &ArtifactFetch, held: Held, came: &Came, now: &Time) -> Op
     }
     status.progress = match came {
         Came::Working(working) => working.progress.clone(),
-        _ => None,
+        Came::Fetched(fetched) => all_of_it(fetched),
+        // As it was told.
+        Came::Stored | Came::Unchanged => status.progress,
+        Came::Suspended | Came::Waiting { .. } | Came::Failed { .. } => None,
     };
     let facts = facts(&status, held, came);
     conditions::replace(&mut status.conditions, &facts, object.metadata.generation, now);
@@ -174,6 +177,17 @@ pub fn status(object: &ArtifactFetch, held: Held, came: &Came, now: &Time) -> Op
 fn is_handled(object: &ArtifactFetch, came: &Came) -> bool {
     let to_volume = object.spec.files.destination.volume.is_some();
     !(to_volume && matches!(came, Came::Failed { job: None, .. }))
+}
+
+/// How far files on a volume are once they are there.
+fn all_of_it(fetched: &Fetched) -> Option<Progress> {
+    matches!(fetched.place, Place::Volume(_)).then(|| Progress {
+        files: fetched.count,
+        total_files: fetched.count,
+        bytes: fetched.bytes,
+        total_bytes: fetched.bytes,
+        percent: Some("100%".into()),
+    })
 }
 
 fn take(status: &mut ArtifactFetchStatus, fetched: &Fetched, now: &Time) {
@@ -373,7 +387,7 @@ pub fn requeue(came: &Came, stalled_resync: Duration) -> Requeue {
         Came::Failed { trouble, job, .. } => {
             let next_job = job.as_ref().and_then(|job| job.failed).map(|(_, due_in)| due_in);
             match (trouble.remedy, next_job) {
-                (Remedy::User, _) if is_final_reason(trouble.reason) => Requeue::OnChange,
+                (Remedy::User, _) if is_final_reason(trouble.reason.as_str()) => Requeue::OnChange,
                 (_, Some(due_in)) => Requeue::After(due_in),
                 (Remedy::User, None) => Requeue::After(stalled_resync),
                 (Remedy::Time(at_least), None) => Requeue::Backoff { at_least },

@@ -366,7 +366,7 @@ mod volumes {
     }
 
     #[test]
-    fn a_job_at_work_shows_how_far_it_is_and_nothing_is_left_of_it_at_the_end() {
+    fn a_job_at_work_shows_how_far_it_is_and_at_the_end_that_all_is_there() {
         let object = after(volume_object(), NOTHING, &working(Reason::Fetching, false));
         assert_eq!(
             conditions(&object),
@@ -392,10 +392,17 @@ mod volumes {
             ]
         );
         let status = object.status.as_ref().unwrap();
+        assert_eq!((&status.job, &status.config_map), (&None, &None));
+        let all = json!({
+            "files": 2000, "totalFiles": 2000, "bytes": 20_000, "totalBytes": 20_000, "percent": "100%",
+        });
+        assert_eq!(serde_json::to_value(&status.progress).unwrap(), all);
+        let object = after(object.clone(), NOTHING, &Came::Stored);
         assert_eq!(
-            (&status.job, &status.progress, &status.config_map),
-            (&None, &None, &None)
+            serde_json::to_value(&object.status.as_ref().unwrap().progress).unwrap(),
+            all
         );
+        let status = object.status.as_ref().unwrap();
         assert_eq!(status.destination.as_deref(), Some("pvc/data:shop"));
         assert_eq!(status.file_count, Some(2000));
         let ready = find(&status.conditions, ConditionType::Ready).unwrap();

@@ -179,8 +179,9 @@ impl Transfer<'_> {
         let claim = &self.volume.claim_name;
         match self.jobs.look(job, claim, Timestamp::now(), tunables).await {
             Ok(at_work) => {
+                // Whoever mends it wants to see that; it may take long, and each look is three calls.
                 let look_in = if at_work.overdue {
-                    tunables.stalled_resync
+                    tunables.fetch_interval * 6
                 } else {
                     tunables.fetch_interval
                 };

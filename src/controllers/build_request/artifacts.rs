@@ -11,7 +11,10 @@ use crate::{
         common::LocalRef,
         conditions::{ConditionType, Reason, find},
     },
-    controllers::cluster::{get_opt, write},
+    controllers::{
+        artifact_fetch::decide::is_final_reason,
+        cluster::{get_opt, write},
+    },
     runtime::ReconcileError,
     trouble::Trouble,
 };
@@ -98,12 +101,15 @@ fn state(fetch: &ArtifactFetch, run: &CurrentRun) -> FetchState {
         return FetchState::Stored(message);
     }
     match find(&status.conditions, ConditionType::Stalled) {
-        Some(stalled) if stalled.status == "True" => FetchState::Failed(format!(
-            "ArtifactFetch {:?}: {}: {}",
-            fetch.name_any(),
-            stalled.reason,
-            stalled.message
-        )),
+        Some(stalled) if stalled.status == "True" => {
+            let (name, reason) = (fetch.name_any(), stalled.reason.as_str());
+            let message = format!("ArtifactFetch {name:?}: {reason}: {}", stalled.message);
+            if is_final_reason(reason) {
+                FetchState::Failed(message)
+            } else {
+                FetchState::Held(message)
+            }
+        }
         _ => FetchState::Working(message),
     }
 }
@@ -201,6 +207,13 @@ mod tests {
         );
         assert!(
             matches!(state(&fetch(Some(this), 2, &bad), &run), FetchState::Failed(m) if m.contains("NoMatch"))
+        );
+        let full = [
+            Fact::no(ConditionType::Ready, Reason::VolumeFull, "make room"),
+            Fact::yes(ConditionType::Stalled, Reason::VolumeFull, "make room"),
+        ];
+        assert!(
+            matches!(state(&fetch(Some(this), 2, &full), &run), FetchState::Held(m) if m.contains("make room"))
         );
         for other in [
             fetch(Some("shopx7k2p/build/main#6"), 2, &good),

@@ -23,7 +23,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{ConfigMap, Secret},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Secret},
 };
 use kube::{
     Api, ResourceExt,
@@ -89,8 +89,12 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
         .wakes_on::<Secret>()
         .wakes_on::<ConfigMap>()
         .owns::<ArtifactFetch>();
-    // Who makes no Jobs needs no right to watch them.
-    let setup = if makes_jobs { setup.owns::<Job>() } else { setup };
+    // Who makes no Jobs needs no right to watch them, nor the claims that they fill.
+    let setup = if makes_jobs {
+        setup.owns::<Job>().wakes_on::<PersistentVolumeClaim>()
+    } else {
+        setup
+    };
     setup.start();
 }
 
@@ -121,6 +125,8 @@ impl Reconciler for BuildRequests {
         references.insert(Reference::to::<TenantConnection>(
             &object.spec.connection_ref.name,
         ));
+        let volume = object.spec.logs.destination.volume.as_ref();
+        references.extend(volume.map(|volume| Reference::to::<PersistentVolumeClaim>(&volume.claim_name)));
         for from in object
             .spec
             .parameters

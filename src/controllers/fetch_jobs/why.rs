@@ -166,7 +166,12 @@ fn unscheduled(
 
 /// What stands in the way of an object whose Job failed. `pod` is its last one, where there still is one.
 pub fn job_failed(job: &JobSeen, pod: Option<&Pod>) -> Trouble {
-    if let Some(Outcome::Failed(failure)) = pod.and_then(outcome) {
+    // A pod that was asked to stop does not know why; Kubernetes may.
+    let told = pod.and_then(outcome).filter(|told| {
+        let asked = matches!(told, Outcome::Failed(failure) if failure.kind == FailureKind::Interrupted);
+        !asked || pod.and_then(eviction).is_none()
+    });
+    if let Some(Outcome::Failed(failure)) = told {
         return failed(&failure);
     }
     let (why, words) = match &job.state {

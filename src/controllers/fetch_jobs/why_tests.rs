@@ -227,6 +227,14 @@ fn a_job_that_failed_without_a_word_is_explained_by_kubernetes() {
         "p",
         &json!({"reason": "Evicted", "message": "The node was low on resource"}),
     );
+    // As the kubelet evicts: it asks the pod to stop, which tells that it was asked.
+    let stopped =
+        crate::fetcher::outcome::Outcome::Failed(Failure::new(FailureKind::Interrupted, "asked to stop"));
+    let mut evicted_in_order =
+        container(&json!({"terminated": {"exitCode": 75, "message": stopped.compact()}}));
+    evicted_in_order["reason"] = json!("Evicted");
+    evicted_in_order["message"] = json!("Pod ephemeral local storage usage exceeds");
+    let evicted_in_order = testing::pod("p", &evicted_in_order);
     let drained = testing::pod(
         "p",
         &json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "message": "drained"}]}),
@@ -254,6 +262,13 @@ fn a_job_that_failed_without_a_word_is_explained_by_kubernetes() {
             Some(&evicted),
             Reason::PodEvicted,
             "low on resource",
+            false,
+        ),
+        (
+            "BackoffLimitExceeded",
+            Some(&evicted_in_order),
+            Reason::PodEvicted,
+            "ephemeral local storage",
             false,
         ),
         (

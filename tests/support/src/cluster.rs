@@ -89,6 +89,8 @@ struct Report {
     kubeconfig: PathBuf,
     server: String,
     dir: PathBuf,
+    #[serde(rename = "auditLog")]
+    audit_log: Option<PathBuf>,
     pids: BTreeMap<String, u32>,
 }
 
@@ -308,6 +310,11 @@ impl TestCluster {
             .stdin(Stdio::null());
         let names = run(load, None).await?;
         Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// The audit log of the API server, one JSON event a line: where one was asked for, or there is a node.
+    pub fn audit_log(&self) -> Option<PathBuf> {
+        self.process.as_ref()?.pipes().last.audit_log.clone()
     }
 
     /// The process ids of the cluster's parts by name (`kube-apiserver`); none for a cluster named on purpose.

@@ -42,7 +42,9 @@ pub enum FetchState {
     Working(String),
     /// The files of this run are stored.
     Stored(String),
-    /// It needs a person.
+    /// It needs a person, and goes on by itself after that.
+    Held(String),
+    /// It ended without, for good.
     Failed(String),
 }
 
@@ -115,7 +117,27 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
             &format!("its artifacts are being fetched: {message}"),
             Wake::After(Duration::from_secs(10)),
         ),
-        FetchState::Working(message) => {
+        FetchState::Held(message) if !overdue => Decision::wait(
+            status,
+            // Told at once; what is stored before the deadline is stored in time all the same.
+            Standing::Stuck {
+                phase: BuildPhase::Collecting,
+                reason: if outcome::is_success(outcome, spec) {
+                    Reason::ArtifactsFailed
+                } else {
+                    outcome::reason(outcome)
+                },
+                message: bounded(
+                    &format!(
+                        "{}, but its artifacts are not stored yet: {message}",
+                        verdict(&run)
+                    ),
+                    1000,
+                ),
+            },
+            Wake::After(Duration::from_secs(10)),
+        ),
+        FetchState::Working(message) | FetchState::Held(message) => {
             let message = format!("not stored within the deadline: {message}");
             settle(
                 situation,
@@ -400,6 +422,16 @@ mod tests {
             see(FetchState::Stored(String::new())).standing,
             Standing::Done { .. }
         ));
+        let held = see(FetchState::Held("disk full".into()));
+        assert!(
+            matches!(&held.standing, Standing::Stuck { phase: BuildPhase::Collecting, reason: Reason::ArtifactsFailed, message } if message.contains("disk full"))
+        );
+        assert_eq!(
+            held.wake,
+            Wake::After(Duration::from_secs(10)),
+            "it is not the end"
+        );
+        assert_eq!(held.artifacts, None);
         let failed = see(FetchState::Failed("too large".into()));
         assert!(
             matches!(&failed.standing, Standing::Stuck { phase: BuildPhase::Succeeded, reason: Reason::ArtifactsFailed, message } if message.contains("too large"))
