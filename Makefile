@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e chaos unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos crash-points unit lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,12 +27,15 @@ chaos: ## Kill the operator 1,000 times under 500 builds and balance the books (
 	TENANTRY_CHAOS_BUILDS=$${TENANTRY_CHAOS_BUILDS:-500} TENANTRY_CHAOS_KILLS=$${TENANTRY_CHAOS_KILLS:-1000} \
 	    cargo test --workspace --test chaos -- --nocapture every_build_is_built_once
 
+crash-points: ## Try every crash point and every bad end of a write; renews docs/reliability.md (long)
+	TENANTRY_RELIABILITY=long cargo test --features crash-points --test crash_points -- --nocapture
+
 unit: ## Run the tests that need no cluster
 	cargo test --workspace --lib
 
 lint: ## Format, clippy, docs and licences, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- --deny warnings
+	cargo clippy --workspace --all-targets --features crash-points --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 	hack/deny.sh
 

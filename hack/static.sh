@@ -14,6 +14,10 @@ if readelf --program-headers "$binary" 2>/dev/null | grep --quiet INTERP; then
     echo "static: $binary still wants a dynamic loader" >&2
     exit 1
 fi
+if grep --quiet --text TENANTRY_CRASH_POINTS "$binary"; then
+    echo "static: $binary was built with the feature crash-points, which is for tests only" >&2
+    exit 1
+fi
 roots=${TENANTRY_CA_ROOTS:-/etc/ssl/certs/ca-certificates.crt}
 [ -r "$roots" ] || { echo "static: no CA roots in $roots: install ca-certificates, or name a PEM file in TENANTRY_CA_ROOTS" >&2; exit 1; }
 mkdir -p "$out"

@@ -5,12 +5,15 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{PROJECT, Setup, Stage, acme, condition, parameters, phase_of, scripted, shop};
+use common::{PROJECT, Setup, Stage, acme, condition, parameters, phase_of, remote, scripted, shop};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use tenantry::api::{
-    BuildRequest,
-    build_request::{BuildPhase, TriggerRung},
+use tenantry::{
+    api::{
+        BuildRequest,
+        build_request::{BuildPhase, TriggerRung},
+    },
+    controllers::build_request::inputs,
 };
 use tenantry_simulator::{Fault, FaultAction, Role};
 use tenantry_test_support::{PATIENCE, Seen, wait_for};
@@ -141,6 +144,66 @@ async fn what_never_started_is_deleted_at_once_and_what_has_no_number_never_star
     control.controller(true).unwrap();
     stage.while_nothing_happens().await;
     assert_eq!(stage.built("build"), 0);
+}
+
+#[tokio::test]
+async fn a_run_whose_answer_was_lost_is_cleaned_up_all_the_same() {
+    for (role, class) in [
+        (Role::tenant(), "apis.pipelineruns.create"),
+        (
+            Role::tenant().without(&["pipelineruns"], &["create"]),
+            "v3.runs.create",
+        ),
+    ] {
+        let mut stage = Stage::as_role(role).await;
+        let control = stage.simulator.control();
+        let late = FaultAction {
+            answer_delay_ms: 600_000,
+            ..FaultAction::default()
+        };
+        control.fault(Fault::once(class, late));
+        let spec = json!({"deletionPolicy": "Delete", "parameters": parameters(&[LONG])});
+        stage.build("lost", spec).await;
+        wait_for("its build", PATIENCE, async || {
+            Ok(Seen::when(stage.built("build") == 1, || "not yet".into()))
+        })
+        .await
+        .unwrap();
+        // Nobody has written down that it arrived, or what it is called.
+        stage.kill_operator();
+        delete(&stage, "lost").await;
+        stage.restart_operator().await;
+        until_gone(&stage, "lost").await;
+        wait_for("its run to go", PATIENCE, async || {
+            let left = control.runs(PROJECT);
+            Ok(Seen::when(left.is_empty(), || format!("{left:?}")))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{class}: {error:#}"));
+        let builds = control.builds(PROJECT, "build").unwrap();
+        assert!(
+            builds.iter().all(|b| b.state == "FINISHED"),
+            "{class}: {builds:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_somebody_else_under_our_name_is_not_cleaned_up() {
+    let stage = Stage::new().await;
+    let held = stage
+        .build("taken", json!({"suspend": true, "deletionPolicy": "Delete"}))
+        .await;
+    let wanted = inputs::wanted(&held);
+    let token = inputs::token(held.metadata.uid.as_deref().unwrap(), &wanted, 1);
+    let name = inputs::run_name("build", &token);
+    remote::create_run(&stage, &name, "no-such-pipeline").await;
+    stage.patch("taken", json!({"spec": {"suspend": false}})).await;
+    stage.until_stalled("taken", "RunNameTaken").await;
+    delete(&stage, "taken").await;
+    until_gone(&stage, "taken").await;
+    let left = stage.simulator.control().object("pipelineruns", PROJECT, &name);
+    assert!(left.is_some(), "it is not ours");
 }
 
 #[tokio::test]

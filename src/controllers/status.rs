@@ -5,12 +5,15 @@ use kube::{Api, api::PostParams};
 use serde::Serialize;
 
 use super::cluster;
+use crate::crash_points::{Write, around};
 use crate::runtime::{ObjectKey, ReconcileError, Watched};
 
-/// Writes `object` as it was read, but with the status that `edit` gives it. Returns it as it is stored now.
+/// Writes `object` as it was read, but with the status that `edit` gives it. Returns it as it is stored now. `write` says
+/// what is written down.
 pub async fn replace<K: Watched + Serialize>(
     client: &kube::Client,
     object: &K,
+    write: Write,
     edit: impl FnOnce(&mut K),
 ) -> Result<K, ReconcileError> {
     let key = ObjectKey::of(object);
@@ -20,7 +23,10 @@ pub async fn replace<K: Watched + Serialize>(
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
     cluster::write(
         format!("write the status of {} {key}", K::KIND),
-        api.replace_status(&key.name, &PostParams::default(), &next),
+        around(
+            write,
+            api.replace_status(&key.name, &PostParams::default(), &next),
+        ),
     )
     .await
 }

@@ -20,7 +20,10 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::metrics::Metrics;
-use crate::api::conditions::{Reason, bounded};
+use crate::{
+    api::conditions::{Reason, bounded},
+    crash_points::{Write, around},
+};
 
 /// Who says it.
 const CONTROLLER: &str = "tenantry.dev/tenantry";
@@ -123,7 +126,7 @@ impl Announcer {
             self.client.clone(),
             about.namespace.as_deref().unwrap_or("default"),
         );
-        match events.create(&PostParams::default(), &event).await {
+        match around(Write::Event, events.create(&PostParams::default(), &event)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             other => return other.map(|_| ()),
         }
@@ -134,10 +137,9 @@ impl Announcer {
             last_observed_time: MicroTime(Timestamp::now()),
         };
         let patch = Patch::Merge(json!({ "series": series }));
-        events
-            .patch(name, &PatchParams::default(), &patch)
-            .await
-            .map(|_| ())
+        let params = PatchParams::default();
+        let patched = events.patch(name, &params, &patch);
+        around(Write::Event, patched).await.map(|_| ())
     }
 }
 

@@ -13,6 +13,7 @@ use kube::{
 
 use crate::{
     api::{GROUP, conditions::Reason},
+    crash_points::{Write, around},
     trouble::Trouble,
 };
 
@@ -43,6 +44,20 @@ impl Content {
         match self {
             Self::Log => "log",
             Self::Files => "files",
+        }
+    }
+
+    const fn write(self) -> Write {
+        match self {
+            Self::Log => Write::Log,
+            Self::Files => Write::Files,
+        }
+    }
+
+    const fn removal(self) -> Write {
+        match self {
+            Self::Log => Write::LogRemoval,
+            Self::Files => Write::FilesRemoval,
         }
     }
 }
@@ -173,12 +188,14 @@ impl ConfigMaps {
         let name = map.name_any();
         let what = format!("write ConfigMap {}/{name}", self.namespace);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        bounded(&what, self.api.patch(&name, &params, &Patch::Apply(&map))).await?;
+        let patch = Patch::Apply(&map);
+        let call = self.api.patch(&name, &params, &patch);
+        bounded(&what, around(content.write(), call)).await?;
         Ok(())
     }
 
     /// Removes one of ours. That it is gone already is fine.
-    pub async fn remove(&self, mine: &Mine) -> Result<(), Trouble> {
+    pub async fn remove(&self, mine: &Mine, content: Content) -> Result<(), Trouble> {
         let what = format!("delete ConfigMap {}/{}", self.namespace, mine.name());
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -194,7 +211,7 @@ impl ConfigMaps {
                 Ok(_) => Ok(()),
             }
         };
-        bounded(&what, call).await
+        bounded(&what, around(content.removal(), call)).await
     }
 
     fn object(&self, wanted: Wanted, content: Content, known: Option<&Mine>) -> ConfigMap {

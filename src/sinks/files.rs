@@ -114,9 +114,14 @@ pub async fn store(maps: &ConfigMaps, object: &FilesObject) -> Result<(), Troubl
     let known = maps.look(name).await?;
     maps.apply(object.wanted.clone(), Content::Files, known.as_ref())
         .await?;
+    remove_others(maps, name).await
+}
+
+/// Removes what the same owner stored under another name than `name`.
+pub async fn remove_others(maps: &ConfigMaps, name: &str) -> Result<(), Trouble> {
     for other in maps.list(Content::Files).await? {
         if other.name() != name {
-            maps.remove(&other).await?;
+            maps.remove(&other, Content::Files).await?;
         }
     }
     Ok(())

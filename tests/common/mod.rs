@@ -54,6 +54,8 @@ pub struct Setup {
     pub config: fn(Config) -> Config,
     /// More arguments of the operator.
     pub args: Vec<String>,
+    /// Variables of the operator's environment, such as another `KUBECONFIG`.
+    pub env: Vec<(String, String)>,
     /// What the operator logs.
     pub log: &'static str,
     /// Without an operator: it is started by the test.
@@ -68,6 +70,7 @@ impl Default for Setup {
             world: world(Role::tenant()),
             config: |config| config,
             args: vec![],
+            env: vec![],
             log: "info,tenantry=debug",
             operator: true,
             cluster: None,
@@ -90,6 +93,7 @@ pub struct Stage {
     /// Arguments that tell the next operator whom it looks after and as whom.
     pub scope: Vec<String>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     log: &'static str,
 }
 
@@ -168,6 +172,7 @@ impl Stage {
             simulator,
             operator: None,
             args: setup.args,
+            env: setup.env,
             log: setup.log,
         };
         stage.connect(&stage.simulator.url(), PASSWORD).await;
@@ -178,12 +183,15 @@ impl Stage {
     }
 
     fn builder(&self) -> OperatorBuilder {
-        self.cluster
+        let builder = self
+            .cluster
             .operator(env!("CARGO_BIN_EXE_tenantry"))
             .args(["operator", "--log-level", self.log])
             .args(self.scope.clone())
             .args(TUNES.iter().flat_map(|tune| ["--tune", tune]))
-            .args(self.args.clone())
+            .args(self.args.clone());
+        let set = |builder: OperatorBuilder, (key, value): &(String, String)| builder.env(key, value);
+        self.env.iter().fold(builder, set)
     }
 
     /// Starts the operator and waits until it is ready.

@@ -134,11 +134,20 @@ fn is_under_way(object: &ArtifactFetch, job: &JobSeen) -> bool {
     matches!(job.state, JobState::Active | JobState::Complete) && job.asked == asked(object)
 }
 
-/// Whether Jobs have to be looked at: the files go onto a volume and are not known to be there, or one may be at work.
+/// Whether Jobs have to be looked at: the files go onto a volume and are not known to be there, or one may be at work for
+/// a volume that they went to before.
 pub fn needs_jobs(object: &ArtifactFetch) -> bool {
     let has_job = object.status.as_ref().is_some_and(|status| status.job.is_some());
-    object.spec.files.destination.volume.is_some()
-        && (has_job || !holds_selection(object, &StoredSeen::Volume))
+    if object.spec.files.destination.volume.is_some() {
+        return has_job || !holds_selection(object, &StoredSeen::Volume);
+    }
+    // The status that names a Job may not have been written any more.
+    has_job || (object.metadata.generation > Some(1) && !is_settled(object))
+}
+
+/// Whether something may be left over of what this spec does not ask for any more: another ConfigMap, a Job for a volume.
+pub fn may_have_left_overs(object: &ArtifactFetch) -> bool {
+    object.spec.files.destination.volume.is_none() && !is_settled(object)
 }
 
 /// Digest of what the object asks a Job for, as far as that is known without the remote: each spec, and each request to look

@@ -81,6 +81,19 @@ fn what_changes_where_or_which_files_needs_a_job() {
 }
 
 #[test]
+fn a_job_for_a_volume_that_is_wanted_no_more_is_looked_for_until_the_change_is_settled() {
+    let mut object = edit(stored(of_build_request()), |o| {
+        o.spec.files.destination.volume = None;
+    });
+    assert!(needs_jobs(&object) && may_have_left_overs(&object), "not settled");
+    let generation = object.metadata.generation;
+    object.status.as_mut().unwrap().observed_generation = generation;
+    assert!(!needs_jobs(&object) && !may_have_left_overs(&object), "settled");
+    object.status.as_mut().unwrap().job = Some("files-1".into());
+    assert!(needs_jobs(&object), "one is named");
+}
+
+#[test]
 fn a_request_to_look_is_answered_by_a_job_and_not_before_it_has_ended() {
     let mut object = stored(of_build_request());
     let before = asked(&object);

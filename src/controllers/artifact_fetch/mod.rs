@@ -24,18 +24,25 @@ use k8s_openapi::{
 use kube::Resource;
 
 use self::{
-    decide::{Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told},
+    decide::{
+        Decision, Seen, SourceSeen, StoredSeen, decide, holds_selection, holds_what_was_told,
+        may_have_left_overs,
+    },
     observe::Named,
     report::{Came, Held},
 };
 use super::{Context, status};
-use crate::trouble::Trouble;
 use crate::{
     api::{
         ArtifactFetch, ArtifactFetchStatus, BuildRequest, TenantConnection,
         conditions::{ConditionType, Reason, is_true},
     },
     runtime::{Host, ReconcileError, Reconciler, Reference, Requeue, events::Severity},
+};
+use crate::{
+    crash_points::Write,
+    sinks::{ConfigMaps, files},
+    trouble::Trouble,
 };
 
 /// The controller of ArtifactFetches.
@@ -137,22 +144,41 @@ impl ArtifactFetches {
                 Ok(()) => Came::Suspended,
                 Err(trouble) => failed(trouble, None),
             },
-            Decision::Stored => Came::Stored,
+            Decision::Stored => match self.tidy(object, &seen).await {
+                Ok(()) => Came::Stored,
+                Err(trouble) => failed(trouble, None),
+            },
             Decision::Wait(message) => Came::Waiting {
                 message,
                 look_in: None,
             },
             Decision::Stuck(trouble) => failed(trouble, None),
-            Decision::Fetch(target) => match act::fetch(&self.ctx, object, &target).await {
-                Ok(fetched) => Came::Fetched(Box::new(fetched)),
-                Err(trouble) => failed(trouble, Some(target.revision)),
-            },
+            Decision::Fetch(target) => {
+                let fetched = match transfer::stop(&self.ctx, object, &seen.jobs).await {
+                    Ok(()) => act::fetch(&self.ctx, object, &target).await,
+                    Err(trouble) => Err(trouble),
+                };
+                match fetched {
+                    Ok(fetched) => Came::Fetched(Box::new(fetched)),
+                    Err(trouble) => failed(trouble, Some(target.revision)),
+                }
+            }
             Decision::Transfer(target) => {
                 transfer::transfer(&self.ctx, object, target.as_deref(), &seen.jobs).await
             }
             // Once the run is known, there is nothing left to ask.
             Decision::Rest | Decision::Resolve => Came::Unchanged,
         }
+    }
+
+    /// Removes what is left over where the process ended between storing and removing.
+    async fn tidy(&self, object: &ArtifactFetch, seen: &Seen) -> Result<(), Trouble> {
+        if !may_have_left_overs(object) {
+            return Ok(());
+        }
+        transfer::stop(&self.ctx, object, &seen.jobs).await?;
+        let maps = ConfigMaps::of(self.ctx.client.clone(), object)?;
+        files::remove_others(&maps, &observe::destination(object)).await
     }
 
     async fn resolve(&self, object: &ArtifactFetch) -> Result<Named, Trouble> {
@@ -173,7 +199,10 @@ impl ArtifactFetches {
         status: ArtifactFetchStatus,
     ) -> Result<(), ReconcileError> {
         let note = report::note(object, came, &status);
-        status::replace(&self.ctx.client, object, |next| next.status = Some(status)).await?;
+        status::replace(&self.ctx.client, object, Write::FetchStatus, |next| {
+            next.status = Some(status);
+        })
+        .await?;
         if let Some(note) = note {
             let severity = Severity::warning_if(note.warning);
             self.ctx

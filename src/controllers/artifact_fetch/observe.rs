@@ -50,7 +50,9 @@ pub async fn here(ctx: &Context, object: &ArtifactFetch) -> Result<Seen, Trouble
     } else {
         config_map(ctx, object).await?
     };
-    let jobs = if needs_jobs(object) {
+    // Who makes no Jobs needs no right to look at them.
+    let looks = object.spec.files.destination.volume.is_some() || ctx.fetcher.image.is_some();
+    let jobs = if looks && needs_jobs(object) {
         let namespace = object.namespace().unwrap_or_default();
         let jobs = Jobs::new(ctx, &namespace);
         jobs.of(object.metadata.uid.as_deref().unwrap_or_default())

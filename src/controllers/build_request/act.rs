@@ -21,6 +21,7 @@ use crate::{
         conditions::Reason,
     },
     controllers::cluster,
+    crash_points::{Write, around},
     gateway::{CreateOutcome, ErrorKind, GatewayError, NewRun, ProjectScope},
     trouble::Trouble,
 };
@@ -93,7 +94,8 @@ impl Actor<'_> {
             (Act::Create, Some(ready)) => self.create(project, run, ready).await,
             (Act::Post, Some(ready)) => {
                 let branch = ready.branch.as_ref().map(|(_, encoded)| encoded);
-                match project.post_run(&run.pipeline, branch, &ready.parameters).await {
+                let posted = project.post_run(&run.pipeline, branch, &ready.parameters);
+                match around(Write::Post, posted).await {
                     Ok(sent) => ActOutcome::Sent(Box::new(sent)),
                     Err(error) => refused(error),
                 }
@@ -103,7 +105,8 @@ impl Actor<'_> {
                 Err(error) => ActOutcome::Failed(error.into()),
             },
             (Act::DeleteRun, _) => match &run.name {
-                Some(name) => match project.delete_run(name, run.uid.as_deref()).await {
+                Some(name) => match around(Write::Delete, project.delete_run(name, run.uid.as_deref())).await
+                {
                     Ok(()) => ActOutcome::Removed,
                     Err(error) if error.kind() == ErrorKind::NotFound => ActOutcome::Removed,
                     Err(error) => ActOutcome::Failed(error.into()),
@@ -133,7 +136,7 @@ impl Actor<'_> {
             ]),
             labels: BTreeMap::from([(MANAGED_BY.to_owned(), "tenantry".to_owned())]),
         };
-        match project.create_run(&new).await {
+        match around(Write::Create, project.create_run(&new)).await {
             Ok(CreateOutcome::Created(sent)) => ActOutcome::Sent(sent),
             Ok(CreateOutcome::AlreadyExists) => match project.run(name).await {
                 Ok(existing) if is_ours(&existing, run) => ActOutcome::Sent(Box::new(existing)),
@@ -180,7 +183,12 @@ impl Actor<'_> {
             resource_version: None,
         });
         let what = "delete this BuildRequest after its spec.ttlAfterFinished".to_owned();
-        match cluster::write(what, api.delete(&object.name_any(), &this_one)).await {
+        match cluster::write(
+            what,
+            around(Write::Expiry, api.delete(&object.name_any(), &this_one)),
+        )
+        .await
+        {
             Ok(_) => ActOutcome::Nothing,
             Err(error) if error.is_gone() || error.is_conflict() => ActOutcome::Nothing,
             Err(error) => ActOutcome::Failed(Trouble::passing(
@@ -195,7 +203,7 @@ impl Actor<'_> {
 /// leaves nothing behind there (contract §6.2).
 pub async fn stop(project: &ProjectScope, run: &CurrentRun) -> Result<(), GatewayError> {
     match reference(run) {
-        Some(reference) => project.stop(&reference).await.map(|_| ()),
+        Some(reference) => around(Write::Stop, project.stop(&reference)).await.map(|_| ()),
         None => Ok(()),
     }
 }

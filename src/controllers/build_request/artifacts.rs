@@ -15,6 +15,7 @@ use crate::{
         artifact_fetch::decide::is_final_reason,
         cluster::{get_opt, write},
     },
+    crash_points::{Write, around},
     runtime::ReconcileError,
     trouble::Trouble,
 };
@@ -141,18 +142,24 @@ pub async fn ensure(client: &Client, object: &BuildRequest) -> Result<Option<Loc
             let mut fetch = ArtifactFetch::new(&name, spec);
             fetch.metadata.owner_references = object.controller_owner_ref(&()).map(|owner| vec![owner]);
             let params = PostParams::default();
-            write(format!("create {what}"), api.create(&params, &fetch))
-                .await
-                .map_err(failed)?;
+            write(
+                format!("create {what}"),
+                around(Write::Artifacts, api.create(&params, &fetch)),
+            )
+            .await
+            .map_err(failed)?;
         }
         Some(fetch) if !is_ours(&fetch, object) => return Err(taken(&name)),
         Some(fetch) if fetch.spec == spec => {}
         Some(mut fetch) => {
             fetch.spec = spec;
             let params = PostParams::default();
-            write(format!("update {what}"), api.replace(&name, &params, &fetch))
-                .await
-                .map_err(failed)?;
+            write(
+                format!("update {what}"),
+                around(Write::Artifacts, api.replace(&name, &params, &fetch)),
+            )
+            .await
+            .map_err(failed)?;
         }
     }
     Ok(Some(LocalRef { name }))

@@ -1,18 +1,23 @@
 //! What is done on the remote when a BuildRequest is deleted. It needs less than a reconcile: only the run that is
 //! written down. It does its best within a deadline, then lets go and says so (design §3.6).
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{act, observe::Observer};
+use super::{
+    act,
+    decide::{adopt, ours::is_ours},
+    observe::Observer,
+};
 use crate::{
     api::{
         build_request::{BuildRequest, CurrentRun, DeletionPolicy, RunState},
         conditions::Reason,
     },
     controllers::Tunables,
-    gateway::ErrorClass,
+    crash_points::{Write, around},
+    gateway::{ErrorClass, Run},
     trouble::Trouble,
 };
 
@@ -21,6 +26,8 @@ use crate::{
 pub enum Cleanup {
     /// Nothing.
     Nothing,
+    /// Find out whether the run that was being sent arrived, then clean that up.
+    Find,
     /// Stop the build, and with `delete` remove the run when it is over.
     Stop {
         /// Remove the run, too.
@@ -35,7 +42,7 @@ pub enum Cleanup {
 /// What is to be done before `object` may go.
 pub fn decide(object: &BuildRequest, now: Timestamp, tunables: &Tunables) -> Cleanup {
     let run = object.status.as_ref().and_then(|s| s.run.as_ref());
-    let Some(run) = run.filter(|run| run.name.is_some() && run.state != RunState::Intended) else {
+    let Some(run) = run.filter(|run| run.state != RunState::Intended) else {
         return Cleanup::Nothing;
     };
     let since = object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
@@ -47,6 +54,8 @@ pub fn decide(object: &BuildRequest, now: Timestamp, tunables: &Tunables) -> Cle
         DeletionPolicy::Abort | DeletionPolicy::Delete if waited >= tunables.cleanup_deadline => {
             Cleanup::GiveUp
         }
+        // What bears its name need not be it, and where it was posted it has no name yet.
+        DeletionPolicy::Abort | DeletionPolicy::Delete if run.state == RunState::Sending => Cleanup::Find,
         DeletionPolicy::Abort | DeletionPolicy::Delete if !over && run.id.is_some() => Cleanup::Stop {
             delete: object.spec.deletion_policy == DeletionPolicy::Delete,
         },
@@ -65,9 +74,29 @@ pub fn needs_finalizer(object: &BuildRequest) -> bool {
 
 /// Carries it out. True where the object may go now.
 pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentRun) -> Result<bool, Trouble> {
-    if matches!(cleanup, Cleanup::Nothing | Cleanup::GiveUp) {
-        return Ok(true);
+    let (cleanup, run) = match cleanup {
+        Cleanup::Nothing | Cleanup::GiveUp => return Ok(true),
+        Cleanup::Find => match arrived(observer, run).await? {
+            Arrived::Yes(found) => {
+                let mut object = observer.object.as_ref().clone();
+                if let Some(status) = &mut object.status {
+                    status.run = Some(found.as_ref().clone());
+                }
+                let then = decide(&object, Timestamp::now(), &observer.ctx.tunables);
+                (then, Cow::Owned(*found))
+            }
+            Arrived::NotYet => return Ok(false),
+            Arrived::No => return Ok(true),
+        },
+        known => (known, Cow::Borrowed(run)),
+    };
+    match cleanup {
+        Cleanup::Nothing => return Ok(true),
+        // The deadline has passed meanwhile: the next look says so.
+        Cleanup::GiveUp | Cleanup::Find => return Ok(false),
+        Cleanup::Stop { .. } | Cleanup::Delete => {}
     }
+    let run = run.as_ref();
     let project = Observer::project(&observer.connected().await?, run)?;
     let name = run.name.as_deref().unwrap_or_default();
     if let Cleanup::Stop { delete } = cleanup {
@@ -81,11 +110,63 @@ pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentR
             return Ok(true);
         }
     }
-    match project.delete_run(name, run.uid.as_deref()).await {
+    match around(Write::Delete, project.delete_run(name, run.uid.as_deref())).await {
         Ok(()) => Ok(true),
         Err(error) if error.class() == ErrorClass::Gone => Ok(true),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a run that was being sent is there.
+enum Arrived {
+    /// It is, and this is how it stands.
+    Yes(Box<CurrentRun>),
+    /// It would not have to show yet.
+    NotYet,
+    /// It is not.
+    No,
+}
+
+async fn arrived(observer: &Observer<'_>, run: &CurrentRun) -> Result<Arrived, Trouble> {
+    let found = observer.find(run).await?;
+    if let Some(named) = &found.by_name {
+        // One that is not ours is left alone.
+        let ours = is_ours(named, run);
+        return Ok(if ours {
+            Arrived::Yes(found_as(run, named))
+        } else {
+            Arrived::No
+        });
+    }
+    match found.candidates.as_slice() {
+        [one] => Ok(Arrived::Yes(found_as(run, one))),
+        [] => {
+            let sent = run.sent_at.as_ref().map_or(run.intended_at.0, |at| at.0);
+            let waited = Duration::try_from(Timestamp::now().duration_since(sent)).unwrap_or_default();
+            let shows = waited >= observer.ctx.tunables.search_window;
+            Ok(if shows { Arrived::No } else { Arrived::NotYet })
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|run| run.name.as_str()).collect();
+            Err(Trouble::user(
+                Reason::AmbiguousRun,
+                format!("several runs could be the one to clean up: {}", names.join(", ")),
+            ))
+        }
+    }
+}
+
+fn found_as(run: &CurrentRun, remote: &Run) -> Box<CurrentRun> {
+    let mut run = Box::new(run.clone());
+    adopt(&mut run, remote);
+    if let Some(id) = &remote.run_id {
+        run.id = Some(id.to_string());
+        run.state = RunState::Started;
+    }
+    if remote.completed.is_some() {
+        run.state = RunState::Ended;
+    }
+    run
 }
 
 /// The reason of the Event where it was given up.
@@ -110,7 +191,7 @@ mod tests {
                 P::Abort,
                 [
                     C::Nothing,
-                    C::Delete,
+                    C::Find,
                     C::Delete,
                     C::Stop { delete: false },
                     C::Nothing,
@@ -120,7 +201,7 @@ mod tests {
                 P::Delete,
                 [
                     C::Nothing,
-                    C::Delete,
+                    C::Find,
                     C::Delete,
                     C::Stop { delete: true },
                     C::Delete,

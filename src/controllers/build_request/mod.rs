@@ -42,7 +42,6 @@ use self::{
     turns::Turns,
 };
 use super::{Context, cluster, status};
-use crate::trouble::Trouble;
 use crate::{
     api::{
         ArtifactFetch, FINALIZER, TenantConnection,
@@ -53,6 +52,10 @@ use crate::{
         Bell, Host, ObjectKey, ReconcileError, Reconciler, Reference, Requeue, WatchScope, events::Severity,
         harness::let_go_refused,
     },
+};
+use crate::{
+    crash_points::{Write, around},
+    trouble::Trouble,
 };
 
 /// Steps in one reconcile. There is always an end; this is for defects.
@@ -158,6 +161,17 @@ impl Reconciler for BuildRequests {
 /// Whether nothing that the object refers to matters any more.
 fn is_finished(object: &BuildRequest) -> bool {
     matches!(next_step(object, Timestamp::now()), Step::Rest { .. })
+}
+
+/// What a status writes down, seen against the one before.
+fn kind_of_write(before: &BuildRequestStatus, status: &BuildRequestStatus) -> Write {
+    let state = |status: &BuildRequestStatus| status.run.as_ref().map(|run| run.state);
+    match (state(before), state(status)) {
+        (Some(RunState::Sending), Some(RunState::Submitted | RunState::Started)) => Write::Record,
+        (Some(RunState::Sending), Some(RunState::Sending)) => Write::Status,
+        (_, Some(RunState::Sending)) => Write::Intent,
+        _ => Write::Status,
+    }
 }
 
 fn requeue(wake: Wake) -> Requeue {
@@ -301,9 +315,14 @@ impl BuildRequests {
             return Ok(Arc::clone(object));
         }
         let notes = report::notes(&before, &status, decision);
-        let written = status::replace(&self.ctx.client, object.as_ref(), |next| {
-            next.status = Some(status);
-        })
+        let written = status::replace(
+            &self.ctx.client,
+            object.as_ref(),
+            kind_of_write(&before, &status),
+            |next| {
+                next.status = Some(status);
+            },
+        )
         .await?;
         self.note_turn(&written);
         self.count(&before, &written);
@@ -376,9 +395,17 @@ impl BuildRequests {
         let api: Api<BuildRequest> =
             Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
         let what = format!("set the finalizer of BuildRequest {}", ObjectKey::of(object));
+        let write = if wanted {
+            Write::FinalizerSet
+        } else {
+            Write::FinalizerGone
+        };
         cluster::write(
             what,
-            api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
+            around(
+                write,
+                api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
+            ),
         )
         .await
     }

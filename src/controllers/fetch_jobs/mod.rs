@@ -38,6 +38,7 @@ pub use self::{
 use super::{Context, Tunables, cluster::get_opt};
 use crate::{
     api::{artifact_fetch::Progress, conditions::Reason},
+    crash_points::{Write, around},
     fetcher::outcome::{Outcome, Success},
     sinks::config_map::OWNER_UID,
     trouble::Trouble,
@@ -119,7 +120,7 @@ impl<'a> Jobs<'a> {
         }
         let api = self.api::<Job>();
         let params = PostParams::default();
-        match timeout(CALL, api.create(&params, &job)).await {
+        match timeout(CALL, around(Write::Job, api.create(&params, &job))).await {
             Ok(Ok(_)) => {
                 tracing::info!(job = name, owner = order.owner.name, "made a fetch Job");
                 Ok(name)
@@ -148,7 +149,7 @@ impl<'a> Jobs<'a> {
                 uid: job.uid.clone(),
                 resource_version: None,
             });
-            let deleted = timeout(CALL, api.delete(&job.name, &this_one)).await;
+            let deleted = timeout(CALL, around(Write::JobRemoval, api.delete(&job.name, &this_one))).await;
             match deleted {
                 Ok(Ok(_)) => tracing::info!(job = job.name, "stopped a fetch Job"),
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}

@@ -4,6 +4,7 @@ use super::decide::Decision;
 use crate::{
     api::TenantConnection,
     controllers::{Context, status},
+    crash_points::Write,
     runtime::{ReconcileError, events::Severity},
 };
 
@@ -15,7 +16,11 @@ pub async fn report(
 ) -> Result<(), ReconcileError> {
     if object.status.as_ref() != Some(&decision.status) {
         let status = Some(decision.status.clone());
-        match status::replace(&ctx.client, object, |next| next.status = status).await {
+        match status::replace(&ctx.client, object, Write::ConnectionStatus, |next| {
+            next.status = status;
+        })
+        .await
+        {
             // Deleted meanwhile: nobody is left to be told.
             Err(error) if error.is_gone() => return Ok(()),
             written => written?,

@@ -64,7 +64,7 @@ pub async fn store_log(
         .iter()
         .filter(|mine| !names.iter().any(|n| n == mine.name()))
     {
-        maps.remove(surplus).await?;
+        maps.remove(surplus, Content::Log).await?;
         stored.removed += 1;
     }
     stored.config_maps = names;

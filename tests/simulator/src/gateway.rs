@@ -128,6 +128,49 @@ pub(crate) async fn answer(
         });
         (identity, fault.unwrap_or_default(), number)
     };
+    let held = fault.delay_ms > 0;
+    let handling = handle(Handling {
+        shared,
+        scissors,
+        parts,
+        body,
+        envelope,
+        identity,
+        fault,
+        number,
+    });
+    if held {
+        // Whatever holds a request back carries it out, though the client may have left meanwhile.
+        return tokio::spawn(handling)
+            .await
+            .unwrap_or_else(|_| Response::new(Body::empty()));
+    }
+    handling.await
+}
+
+/// A request that is known to the ledger, and the fault in force for it.
+struct Handling {
+    shared: Arc<Shared>,
+    scissors: Scissors,
+    parts: Parts,
+    body: Bytes,
+    envelope: Envelope,
+    identity: Result<oauth::Identity, Reply>,
+    fault: FaultAction,
+    number: u64,
+}
+
+async fn handle(handling: Handling) -> Response<Body> {
+    let Handling {
+        shared,
+        scissors,
+        parts,
+        body,
+        envelope,
+        identity,
+        fault,
+        number,
+    } = handling;
     sleep(fault.delay_ms).await;
     if fault.hang {
         std::future::pending::<()>().await;

@@ -34,6 +34,7 @@ use crate::{
     trouble::{Remedy, Trouble},
 };
 
+pub use facts::adopt;
 pub use step::{Step, next_step};
 
 /// All that a decision may know besides what was observed.
