@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e chaos crash-points unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos crash-points soak unit lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ chaos: ## Kill the operator 1,000 times under 500 builds and balance the books (
 
 crash-points: ## Try every crash point and every bad end of a write; renews docs/reliability.md (long)
 	TENANTRY_RELIABILITY=long cargo test --features crash-points --test crash_points -- --nocapture
+
+soak: ## Send random sequences through the model for an hour (TENANTRY_SOAK_SECONDS)
+	TENANTRY_SOAK_SECONDS=$${TENANTRY_SOAK_SECONDS:-3600} cargo test --workspace --lib -- --nocapture whatever_happens_the_promises_hold
 
 unit: ## Run the tests that need no cluster
 	cargo test --workspace --lib

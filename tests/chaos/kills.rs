@@ -123,7 +123,7 @@ impl Killer<'_> {
                 self.done.on_the_way_up += 1;
             } else {
                 operator.restart().await.expect("it gets ready");
-                sleep(self.settings.life.mul_f64(rng.f64())).await;
+                self.let_live(stage, rng).await;
             }
             self.kill(stage);
             if kill % 50 == 49 {
@@ -148,6 +148,17 @@ impl Killer<'_> {
             sleep(Duration::from_millis(200)).await;
         }
         self.done
+    }
+
+    /// Lets the operator send so many requests, and a moment more.
+    async fn let_live(&self, stage: &Stage, rng: &mut Rng) {
+        let ledger = stage.simulator.ledger();
+        let until = ledger.len() + rng.usize(0..=self.settings.requests);
+        let end = Instant::now() + self.settings.life;
+        while ledger.len() < until && Instant::now() < end {
+            sleep(Duration::from_millis(2)).await;
+        }
+        sleep(Duration::from_millis(rng.u64(0..20))).await;
     }
 
     fn kill(&mut self, stage: &mut Stage) {

@@ -13,7 +13,10 @@ pub struct Settings {
     pub kills: usize,
     /// Of a thousand requests at the gateway, how many meet a fault.
     pub permille: u32,
-    /// The longest that an operator lives once it was ready.
+    /// The most requests that an operator gets to send once it was ready: its life is measured by what it does, so that
+    /// a slow machine kills at the same places as a quick one.
+    pub requests: usize,
+    /// The longest that it lives, whatever it sends.
     pub life: Duration,
     /// What all that is random comes from.
     pub seed: u64,
@@ -29,7 +32,8 @@ impl Settings {
             builds,
             kills: number("KILLS", 40),
             permille: number("FAULTS_PERMILLE", 30),
-            life: Duration::from_millis(number("LIFE_MS", 1_500)),
+            requests: number("REQUESTS", 60),
+            life: Duration::from_millis(number("LIFE_MS", 4_000)),
             seed: number("SEED", fastrand::u64(..)),
             settle: Duration::from_secs(number("SETTLE_SECONDS", 180 + builds as u64)),
         }

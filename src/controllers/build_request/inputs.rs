@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::{
     RERUN_REQUESTED_AT,
-    build_request::{BuildRequest, BuildRequestSpec, Parameter, ValueFrom},
+    build_request::{BuildRequest, BuildRequestSpec, Parameter, RunState, ValueFrom},
 };
 
 /// What is asked for: one run is made for each.
@@ -84,7 +84,7 @@ pub fn digest(spec: &BuildRequestSpec) -> String {
     hex(&Sha256::digest(json), 16)
 }
 
-/// Our identity for one intended run (design §1): nothing but these four make it.
+/// What makes one intended run another (design §1), but for the run before it.
 pub fn token(uid: &str, wanted: &Wanted, attempt: u32) -> String {
     let mut hash = Sha256::new();
     for part in [
@@ -97,6 +97,24 @@ pub fn token(uid: &str, wanted: &Wanted, attempt: u32) -> String {
         hash.update([0]);
     }
     hex(&hash.finalize(), 10)
+}
+
+/// The token of the run that `object` asks for now. Whoever goes back to inputs of before wants another build of them, so
+/// the run before counts too; it is the same however often an intent is begun.
+pub fn next_token(object: &BuildRequest, attempt: u32) -> String {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let token = token(uid, &wanted(object), attempt);
+    let status = object.status.as_ref();
+    let latest = status
+        .and_then(|s| s.run.as_ref())
+        .filter(|run| run.state == RunState::Ended);
+    let before = latest
+        .map(|run| &run.token)
+        .or_else(|| status.and_then(|s| Some(&s.history.first()?.token)));
+    match before {
+        Some(before) => hex(&Sha256::digest(format!("{token} after {before}")), 10),
+        None => token,
+    }
 }
 
 /// The name that the run gets where we may choose it: legal, at most 63 characters, the same for the same token.

@@ -7,11 +7,15 @@
 pub mod act;
 pub mod artifacts;
 pub mod cleanup;
+pub mod cycle;
 pub mod decide;
 pub mod inputs;
+mod live;
 pub mod local;
 pub mod logs;
 pub mod masking;
+#[cfg(test)]
+mod model;
 pub mod observe;
 pub mod outcome;
 pub mod parameters;
@@ -33,15 +37,14 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use self::{
-    act::Actor,
     cleanup::Cleanup,
-    decide::{Act, Decision, Situation, Step, Wake, after, begin, collect, find, follow, hold, next_step},
+    decide::{Step, Wake, next_step},
+    live::Live,
     logs::LogReaders,
     masking::SecretValues,
-    observe::Observer,
     turns::Turns,
 };
-use super::{Context, cluster, status};
+use super::{Context, cluster};
 use crate::{
     api::{
         ArtifactFetch, FINALIZER, TenantConnection,
@@ -58,15 +61,12 @@ use crate::{
     trouble::Trouble,
 };
 
-/// Steps in one reconcile. There is always an end; this is for defects.
-const STEPS: usize = 12;
-
 /// The controller of BuildRequests.
 pub struct BuildRequests {
     ctx: Arc<Context>,
     scope: WatchScope,
     bell: Bell,
-    turns: Turns,
+    turns: Arc<Turns>,
     logs: LogReaders,
     secrets: SecretValues,
     /// Set when the turns of a former life were read from the statuses.
@@ -83,7 +83,7 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
             ctx,
             scope,
             bell,
-            turns: Turns::default(),
+            turns: Arc::default(),
             logs: LogReaders::default(),
             secrets: SecretValues::default(),
             loaded: OnceCell::new(),
@@ -109,15 +109,8 @@ impl Reconciler for BuildRequests {
         if object.metadata.deletion_timestamp.is_some() {
             return self.clean_up(&object).await;
         }
-        let mut object = self.finalizer(object).await?;
-        for _ in 0..STEPS {
-            let (next, wake) = self.step(&object).await?;
-            object = next;
-            if wake != Wake::Now {
-                return Ok(requeue(wake));
-            }
-        }
-        Ok(Requeue::After(Duration::from_secs(1)))
+        let object = self.finalizer(object).await?;
+        cycle::run(|| Live::new(self), object).await.map(requeue)
     }
 
     fn references(&self, object: &BuildRequest) -> BTreeSet<Reference> {
@@ -163,17 +156,6 @@ fn is_finished(object: &BuildRequest) -> bool {
     matches!(next_step(object, Timestamp::now()), Step::Rest { .. })
 }
 
-/// What a status writes down, seen against the one before.
-fn kind_of_write(before: &BuildRequestStatus, status: &BuildRequestStatus) -> Write {
-    let state = |status: &BuildRequestStatus| status.run.as_ref().map(|run| run.state);
-    match (state(before), state(status)) {
-        (Some(RunState::Sending), Some(RunState::Submitted | RunState::Started)) => Write::Record,
-        (Some(RunState::Sending), Some(RunState::Sending)) => Write::Status,
-        (_, Some(RunState::Sending)) => Write::Intent,
-        _ => Write::Status,
-    }
-}
-
 fn requeue(wake: Wake) -> Requeue {
     match wake {
         Wake::Now => Requeue::After(Duration::ZERO),
@@ -203,131 +185,6 @@ impl BuildRequests {
         for key in keys {
             self.bell.ring(key);
         }
-    }
-
-    /// One step: observe, decide, write, act, decide, write.
-    async fn step(&self, object: &Arc<BuildRequest>) -> Result<(Arc<BuildRequest>, Wake), ReconcileError> {
-        let ctx = self.ctx.as_ref();
-        let key = ObjectKey::of(object.as_ref());
-        let now = Timestamp::now();
-        let step = next_step(object, now);
-        let observer = Observer {
-            ctx,
-            turns: &self.turns,
-            secrets: &self.secrets,
-            scope: &self.scope,
-            object,
-            connection: OnceCell::new(),
-        };
-        let situation = Situation {
-            object,
-            now,
-            tunables: &ctx.tunables,
-            poll: self.poll(&observer, &step).await,
-        };
-        self.note_turn(object);
-
-        let mut ready = None;
-        let run = object.status.as_ref().and_then(|s| s.run.as_ref());
-        let decision = match (step, run) {
-            (Step::Begin { attempt }, _) => {
-                let seen = observer.begin(attempt).await;
-                let decision = begin::decide(&situation, attempt, &seen);
-                if seen.is_err() {
-                    // Who cannot start does not stand in the way of others.
-                    self.ring(self.turns.forget(&key));
-                }
-                ready = seen.ok();
-                decision
-            }
-            (Step::Find, Some(run)) => find::decide(&situation, &observer.find(run).await),
-            (Step::Follow, Some(run)) => follow::decide(&situation, &observer.follow(&situation, run).await),
-            (Step::Collect, Some(run)) => match observer.collect(&situation, run).await {
-                Ok(seen) => collect::decide(&situation, &seen),
-                Err(trouble) => decide::hindered(&situation, &trouble),
-            },
-            (Step::WaitToRetry { at, attempt }, _) => hold::wait_to_retry(&situation, at, attempt),
-            (Step::Suspended, _) => self.held(&key, hold::suspended(&situation)),
-            (Step::CancelledEarly, _) => self.held(&key, hold::cancelled_early(&situation)),
-            (Step::Rest { expires_in }, _) => hold::rest(&situation, expires_in),
-            (Step::Find | Step::Follow | Step::Collect, None) => hold::rest(&situation, None),
-        };
-
-        let object = self.write(object, &situation, &decision).await?;
-        if decision.act == Act::Nothing {
-            return Ok((object, decision.wake));
-        }
-        let observer = Observer {
-            object: &object,
-            ..observer
-        };
-        let actor = Actor {
-            observer: &observer,
-            logs: &self.logs,
-        };
-        let came = actor.carry_out(&decision, ready.as_ref()).await;
-        let situation = Situation {
-            object: &object,
-            now: Timestamp::now(),
-            ..situation
-        };
-        let then = after::decide(&situation, &decision, &came);
-        let object = self.write(&object, &situation, &then).await?;
-        Ok((object, then.wake))
-    }
-
-    fn held(&self, key: &ObjectKey, decision: Decision) -> Decision {
-        self.ring(self.turns.forget(key));
-        decision
-    }
-
-    /// How often the connection wants a run to be looked at.
-    async fn poll(&self, observer: &Observer<'_>, step: &Step) -> Duration {
-        const DEFAULT: Duration = Duration::from_secs(5);
-        match step {
-            Step::Begin { .. } | Step::Find | Step::Follow => observer
-                .connected()
-                .await
-                .map_or(DEFAULT, |connected| connected.spec.poll_interval.get()),
-            _ => DEFAULT,
-        }
-    }
-
-    fn note_turn(&self, object: &BuildRequest) {
-        let run = turns::contender(object, Timestamp::now());
-        let woken = self
-            .turns
-            .note(&ObjectKey::of(object), &connection_of(object), run);
-        self.ring(woken);
-    }
-
-    /// Writes the status where it differs, under the version that was read: whoever was overtaken begins anew.
-    async fn write(
-        &self,
-        object: &Arc<BuildRequest>,
-        situation: &Situation<'_>,
-        decision: &Decision,
-    ) -> Result<Arc<BuildRequest>, ReconcileError> {
-        let status = report::status(situation, decision);
-        let before = object.status.clone().unwrap_or_default();
-        if object.status.as_ref() == Some(&status) {
-            self.announce(object, &decision.notes).await;
-            return Ok(Arc::clone(object));
-        }
-        let notes = report::notes(&before, &status, decision);
-        let written = status::replace(
-            &self.ctx.client,
-            object.as_ref(),
-            kind_of_write(&before, &status),
-            |next| {
-                next.status = Some(status);
-            },
-        )
-        .await?;
-        self.note_turn(&written);
-        self.count(&before, &written);
-        self.announce(object, &notes).await;
-        Ok(Arc::new(written))
     }
 
     fn count(&self, before: &BuildRequestStatus, written: &BuildRequest) {
@@ -416,14 +273,8 @@ impl BuildRequests {
             return Ok(Requeue::OnChange);
         }
         let cleanup = cleanup::decide(object, Timestamp::now(), &self.ctx.tunables);
-        let observer = Observer {
-            ctx: &self.ctx,
-            turns: &self.turns,
-            secrets: &self.secrets,
-            scope: &self.scope,
-            object,
-            connection: OnceCell::new(),
-        };
+        let live = Live::new(self);
+        let observer = live.observer(object);
         if let Some(run) = object.status.as_ref().and_then(|s| s.run.as_ref()) {
             match cleanup::carry_out(&observer, cleanup, run).await {
                 Ok(true) => {}

@@ -1,6 +1,6 @@
 //! OBSERVE: what is true, here and on the remote, as far as the next step needs it. Reads only.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -51,7 +51,7 @@ pub struct Observer<'a> {
     /// The object.
     pub object: &'a Arc<BuildRequest>,
     /// The gateway to ask, or what stands in the way: looked up once in a step.
-    pub connection: OnceCell<Result<Connected, Trouble>>,
+    pub connection: &'a OnceCell<Result<Connected, Trouble>>,
 }
 
 impl Observer<'_> {
@@ -118,9 +118,8 @@ impl Observer<'_> {
             None => None,
         };
         let mut values = local::parameters(&self.ctx.client, self.object).await?;
-        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
         if let Some(name) = &spec.correlation_parameter {
-            let token = inputs::token(uid, &inputs::wanted(self.object), attempt);
+            let token = inputs::next_token(self.object, attempt);
             values.push(Parameter {
                 name: name.clone(),
                 value: token,
@@ -192,10 +191,9 @@ impl Observer<'_> {
             ..Followed::default()
         };
         if asks_jenkins(situation, run, followed.run.as_ref()) {
-            let over = |seen: &Run| matches!(seen.progress(), RunProgress::Finished(_));
             followed.jenkins = match ask_jenkins(&project, run).await {
                 // That it is over is known; how it ended is asked again, up to a deadline.
-                Err(_) if followed.run.as_ref().is_some_and(over) => Asked::No,
+                Err(_) if followed.run.as_ref().is_some_and(is_over) => Asked::No,
                 asked => asked?,
             };
         }
@@ -206,7 +204,7 @@ impl Observer<'_> {
             Some(seen) if seen.run_id.is_none() && waited(situation, run) >= self.hint_after() => {
                 followed.trigger_failure = project.trigger_failure(name, &seen.uid).await.unwrap_or_default();
             }
-            None if run.id.is_none() && missing_for(situation, run) >= situation.tunables.missing_grace => {
+            None if looks_for_twins(situation, run) => {
                 followed.twins = self.candidates(&project, run, None).await?;
             }
             _ => {}
@@ -279,36 +277,14 @@ impl Observer<'_> {
             parameters: &given,
         };
         let runs = list(project, &run.pipeline).await?;
-        let mut candidates: Vec<_> = runs
-            .into_iter()
-            .filter(|seen| ours::could_be(seen, run, &asked))
-            .collect();
+        let mut candidates = ours::candidates(runs, run, &asked);
         if candidates.is_empty() {
             return Ok(candidates);
         }
-        // One that Jenkins' event made of the same build bears our correlation value too (finding A2).
-        if candidates.len() > 1 && candidates.iter().filter(|c| c.creator.is_some()).count() == 1 {
-            candidates.retain(|c| c.creator.is_some());
-        }
-        let claims = self.claims(&run.project).await?;
+        let all = local::all_build_requests(&self.ctx.client, self.scope).await?;
+        let claims = ours::claims(all, &run.project, &self.key());
         candidates.retain(|seen| !claims.contains_key(&seen.name));
         Ok(candidates)
-    }
-
-    /// The names of runs in `project` that other BuildRequests, or earlier tries of this one, claim.
-    async fn claims(&self, project: &str) -> Result<BTreeMap<String, ObjectKey>, Trouble> {
-        let mut claims = BTreeMap::new();
-        for object in local::all_build_requests(&self.ctx.client, self.scope).await? {
-            let key = ObjectKey::of(&object);
-            let Some(status) = object.status else { continue };
-            let current = status
-                .run
-                .filter(|run| run.project == project && key != self.key())
-                .and_then(|run| run.name);
-            let past = status.history.into_iter().filter_map(|run| run.name);
-            claims.extend(current.into_iter().chain(past).map(|name| (name, key.clone())));
-        }
-        Ok(claims)
     }
 }
 
@@ -329,8 +305,18 @@ fn missing_for(situation: &Situation<'_>, run: &CurrentRun) -> Duration {
         .unwrap_or_default()
 }
 
+/// Whether a run that is gone may live on under another name, and is to be looked for.
+pub(super) fn looks_for_twins(situation: &Situation<'_>, run: &CurrentRun) -> bool {
+    run.id.is_none() && missing_for(situation, run) >= situation.tunables.missing_grace
+}
+
+/// Whether a run says that it is over.
+pub(super) fn is_over(seen: &Run) -> bool {
+    matches!(seen.progress(), RunProgress::Finished(_))
+}
+
 /// Whether the log should be home by now and is not: then its build may be gone, with its log (contract §6.3).
-fn log_is_late(situation: &Situation<'_>, run: &CurrentRun) -> bool {
+pub(super) fn log_is_late(situation: &Situation<'_>, run: &CurrentRun) -> bool {
     let status = situation.object.status.as_ref();
     let is_home = status
         .and_then(|s| s.log.as_ref())
@@ -348,7 +334,7 @@ fn log_is_late(situation: &Situation<'_>, run: &CurrentRun) -> bool {
 
 /// Whether Jenkins itself is to be asked: where the run object does not say how it ended, is gone, or has not moved for
 /// so long that it may be stuck (contract §7, stale guard).
-fn asks_jenkins(situation: &Situation<'_>, run: &CurrentRun, seen: Option<&Run>) -> bool {
+pub(super) fn asks_jenkins(situation: &Situation<'_>, run: &CurrentRun, seen: Option<&Run>) -> bool {
     if run.id.is_none() && seen.is_none_or(|seen| seen.run_id.is_none()) {
         return false;
     }

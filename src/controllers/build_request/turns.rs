@@ -60,6 +60,8 @@ struct Inner {
     /// Active runs per TenantConnection.
     active: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     waiting_for_room: HashMap<ObjectKey, VecDeque<ObjectKey>>,
+    /// Who may go on since somebody went to another line, and was not told yet.
+    woken: Vec<ObjectKey>,
 }
 
 /// The run of `object` that others have to wait for; None where there is none, or where it was given up.
@@ -100,9 +102,12 @@ fn is_active(run: &CurrentRun) -> bool {
 }
 
 impl Turns {
-    /// Asks for the turn of `me`. Who does not get it stands in line until it asks again or is forgotten.
+    /// Asks for the turn of `me`. Who does not get it stands in line until it asks again, for this place or for another,
+    /// quits, or is forgotten.
     pub fn ask(&self, me: &ObjectKey, place: &Place, connection: &ObjectKey, limit: Option<u32>) -> Turn {
         let mut inner = self.lock();
+        let woken = inner.quit(me, Some(place));
+        inner.woken.extend(woken);
         if let Some(limit) = limit {
             let active = inner
                 .active
@@ -150,7 +155,8 @@ impl Turns {
         let mut inner = self.lock();
         let held = run.filter(|run| holds(run)).map(Place::of);
         let active = run.is_some_and(is_active);
-        let mut next = inner.release(me, held.as_ref());
+        let mut next = std::mem::take(&mut inner.woken);
+        next.extend(inner.release(me, held.as_ref()));
         if let Some(place) = held {
             inner.holders.entry(place).or_insert_with(|| me.clone());
         }
@@ -166,12 +172,17 @@ impl Turns {
         next
     }
 
+    /// `me` does not want to start anything now: it leaves the lines, and keeps what it holds. Returns who may go on now.
+    pub fn quit(&self, me: &ObjectKey) -> Vec<ObjectKey> {
+        self.lock().quit(me, None)
+    }
+
     /// `me` is gone, or wants nothing any more. Returns who may go on now.
     pub fn forget(&self, me: &ObjectKey) -> Vec<ObjectKey> {
         let mut inner = self.lock();
         let mut next = inner.release(me, None);
         next.extend(inner.leave(me));
-        next.extend(inner.quit(me));
+        next.extend(inner.quit(me, None));
         next
     }
 
@@ -216,10 +227,10 @@ impl Inner {
         next
     }
 
-    /// Takes `me` out of all lines. Who stands first then, where nobody holds the turn, may go on.
-    fn quit(&mut self, me: &ObjectKey) -> Vec<ObjectKey> {
+    /// Takes `me` out of all lines but that of `keep`. Who stands first then, where nobody holds the turn, may go on.
+    fn quit(&mut self, me: &ObjectKey, keep: Option<&Place>) -> Vec<ObjectKey> {
         let mut next = Vec::new();
-        for (place, line) in &mut self.waiting {
+        for (place, line) in self.waiting.iter_mut().filter(|(place, _)| Some(*place) != keep) {
             let was_first = line.front() == Some(me);
             line.retain(|o| o != me);
             if was_first && !self.holders.contains_key(place) {
@@ -227,8 +238,10 @@ impl Inner {
             }
         }
         self.waiting.retain(|_, line| !line.is_empty());
-        for line in self.waiting_for_room.values_mut() {
-            line.retain(|o| o != me);
+        if keep.is_none() {
+            for line in self.waiting_for_room.values_mut() {
+                line.retain(|o| o != me);
+            }
         }
         next
     }
@@ -318,6 +331,29 @@ mod tests {
         turns.note(&key("a"), &ks, None);
         assert_eq!(turns.forget(&key("b")), [key("c")]);
         assert_eq!(turns.ask(&key("c"), &place(), &ks, None), Turn::Ours);
+    }
+
+    #[test]
+    fn one_who_waits_elsewhere_by_now_or_for_nothing_does_not_block_the_line() {
+        let turns = Turns::default();
+        let ks = key("ks");
+        let other = Place {
+            pipeline: "deploy".into(),
+            ..place()
+        };
+        for name in ["a", "b", "c"] {
+            turns.ask(&key(name), &place(), &ks, None);
+        }
+        turns.note(&key("a"), &ks, None);
+        assert_eq!(turns.ask(&key("b"), &other, &ks, None), Turn::Ours);
+        assert_eq!(turns.note(&key("b"), &ks, None), [key("c")]);
+        assert_eq!(turns.ask(&key("c"), &place(), &ks, None), Turn::Ours);
+
+        turns.ask(&key("a"), &place(), &ks, None);
+        turns.ask(&key("b"), &place(), &ks, None);
+        turns.note(&key("c"), &ks, None);
+        assert_eq!(turns.quit(&key("a")), [key("b")]);
+        assert_eq!(turns.ask(&key("b"), &place(), &ks, None), Turn::Ours);
     }
 
     #[test]

@@ -137,6 +137,16 @@ impl Ledger {
             .collect()
     }
 
+    /// How many requests there were; quick, for who looks often.
+    pub fn len(&self) -> usize {
+        self.entries().requests.len()
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many requests have a class that fits.
     pub fn count(&self, class: &str) -> usize {
         self.entries()

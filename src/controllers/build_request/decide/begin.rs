@@ -162,11 +162,7 @@ fn intended(
 ) -> CurrentRun {
     let object = situation.object;
     let wanted = inputs::wanted(object);
-    let token = inputs::token(
-        object.metadata.uid.as_deref().unwrap_or_default(),
-        &wanted,
-        attempt,
-    );
+    let token = inputs::next_token(object, attempt);
     // A repeat of the same intent keeps the time at which it was first written down.
     let intended_at = status
         .run

@@ -78,7 +78,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
         return super::ending::collecting(status).act(Act::ArchiveLog);
     }
     let spec = &situation.object.spec;
-    if !asked_by(&run, &inputs::wanted(situation.object)) {
+    if !spec.cancel && !asked_by(&run, &inputs::wanted(situation.object)) {
         status.next_attempt_at = None;
         let message = format!("{}; another one is wanted by now", verdict(&run));
         return Decision::wait(
@@ -435,6 +435,25 @@ mod tests {
         let failed = see(FetchState::Failed("too large".into()));
         assert!(
             matches!(&failed.standing, Standing::Stuck { phase: BuildPhase::Succeeded, reason: Reason::ArtifactsFailed, message } if message.contains("too large"))
+        );
+    }
+
+    #[test]
+    fn a_cancelled_object_settles_although_another_run_was_asked_for() {
+        let mut object = ended(Outcome::Cancelled, true);
+        object.spec.cancel = true;
+        object.metadata.annotations = Some([(crate::api::RERUN_REQUESTED_AT.into(), "1".into())].into());
+        let decision = decide(&situation(&object), &Collected::default());
+        assert!(
+            matches!(
+                decision.standing,
+                Standing::Stuck {
+                    phase: BuildPhase::Cancelled,
+                    ..
+                }
+            ),
+            "{:?}",
+            decision.standing
         );
     }
 

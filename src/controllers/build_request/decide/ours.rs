@@ -1,8 +1,11 @@
 //! Which run on the remote is ours: by its chosen name and token, or by what was sent.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    api::build_request::{CurrentRun, TriggerRung},
+    api::build_request::{BuildRequest, CurrentRun, TriggerRung},
     gateway::{EncodedBranch, Run},
+    runtime::ObjectKey,
 };
 
 /// The annotation that our runs bear on the remote: the run token.
@@ -49,6 +52,39 @@ pub fn could_be(candidate: &Run, run: &CurrentRun, asked: &Asked<'_>) -> bool {
     // A run made by Jenkins' event has all defaults filled in; one that was posted has just what was sent.
     let nothing_more = asked.creator.is_none() || candidate.parameters.len() == asked.parameters.len();
     in_time && by_us && same && nothing_more
+}
+
+/// Those of `runs` that could be the one that was sent.
+pub fn candidates(runs: Vec<Run>, run: &CurrentRun, asked: &Asked<'_>) -> Vec<Run> {
+    let mut candidates: Vec<_> = runs
+        .into_iter()
+        .filter(|seen| could_be(seen, run, asked))
+        .collect();
+    // One that Jenkins' event made of the same build bears our correlation value too (finding A2).
+    if candidates.len() > 1 && candidates.iter().filter(|c| c.creator.is_some()).count() == 1 {
+        candidates.retain(|c| c.creator.is_some());
+    }
+    candidates
+}
+
+/// The names of runs in `project` that BuildRequests other than `me` claim, or that were earlier tries of any.
+pub fn claims(
+    all: impl IntoIterator<Item = BuildRequest>,
+    project: &str,
+    me: &ObjectKey,
+) -> BTreeMap<String, ObjectKey> {
+    let mut claims = BTreeMap::new();
+    for object in all {
+        let key = ObjectKey::of(&object);
+        let Some(status) = object.status else { continue };
+        let current = status
+            .run
+            .filter(|run| run.project == project && key != *me)
+            .and_then(|run| run.name);
+        let past = status.history.into_iter().filter_map(|run| run.name);
+        claims.extend(current.into_iter().chain(past).map(|name| (name, key.clone())));
+    }
+    claims
 }
 
 /// How far the remote's clock may be behind ours, in seconds.

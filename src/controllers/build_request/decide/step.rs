@@ -88,7 +88,7 @@ fn after_end(object: &BuildRequest, run: &CurrentRun, wanted: &Wanted, now: Time
     if !asked_by(run, wanted) {
         // Another run is wanted: by other inputs, or by the rerun annotation.
         return if spec.cancel {
-            rest(object, run, now)
+            settled(object, run, now)
         } else if spec.suspend {
             Step::Suspended
         } else {
@@ -112,8 +112,13 @@ fn after_end(object: &BuildRequest, run: &CurrentRun, wanted: &Wanted, now: Time
             }
         };
     }
-    // Sinks may have changed since: that is looked at without building again.
-    let seen = status.and_then(|s| s.observed_generation);
+    settled(object, run, now)
+}
+
+/// No other run is to be started: the ending is told, then the object rests. Sinks may have changed since: that is looked
+/// at without building again.
+fn settled(object: &BuildRequest, run: &CurrentRun, now: Timestamp) -> Step {
+    let seen = object.status.as_ref().and_then(|s| s.observed_generation);
     if seen != object.metadata.generation || !is_settled(object) {
         return Step::Collect;
     }
