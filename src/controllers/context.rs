@@ -8,6 +8,7 @@ use super::{
 };
 use crate::gateway::{SessionPolicy, TimeLimits};
 use crate::runtime::{
+    Shard,
     backoff::{BackoffPolicy, Backoffs},
     events::Announcer,
     metrics::Metrics,
@@ -27,6 +28,8 @@ pub struct Context {
     pub backoffs: Backoffs,
     /// How the Jobs are run that fill volumes.
     pub fetcher: Fetcher,
+    /// Which objects of our kinds this process looks after.
+    pub shard: Shard,
     /// Times that tests shorten.
     pub tunables: Tunables,
 }

@@ -69,6 +69,8 @@ fn meaning(kind: ErrorKind, retry_after: Option<Duration>) -> (Reason, Remedy) {
         | ErrorKind::ConnectFailed
         | ErrorKind::ConnectionLost
         | ErrorKind::TimedOut => (Reason::RemoteUnavailable, Remedy::Time(retry_after)),
+        // Nobody reads this: whoever may not write to the gateway may not write a status either. The log has it.
+        ErrorKind::Fenced => (Reason::RemoteUnavailable, Remedy::Time(None)),
         // Whoever asks for one object knows what its absence means; here it may as well be a stale cache (finding L2).
         ErrorKind::NotFound | ErrorKind::Conflict => (Reason::RemoteRejected, Remedy::Time(retry_after)),
         ErrorKind::Garbled | ErrorKind::TooLarge | ErrorKind::BadRequestForm => {
@@ -135,6 +137,7 @@ mod tests {
             (K::Garbled, Reason::UnexpectedAnswer, time),
             (K::TooLarge, Reason::UnexpectedAnswer, time),
             (K::BadRequestForm, Reason::UnexpectedAnswer, time),
+            (K::Fenced, Reason::RemoteUnavailable, time),
         ];
         let kinds: Vec<_> = table.iter().map(|row| row.0).collect();
         assert_eq!(kinds, K::ALL, "every kind has a row");

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{
     error::{ErrorKind, GatewayError, Result},
+    gate::{OpenGate, WriteGate},
     telemetry::{CallObserver, NoObserver},
 };
 
@@ -28,6 +29,8 @@ pub struct GatewayConfig {
     pub session: SessionPolicy,
     /// Where calls are metered.
     pub observer: Arc<dyn CallObserver>,
+    /// Asked before each write.
+    pub gate: Arc<dyn WriteGate>,
 }
 
 impl GatewayConfig {
@@ -41,6 +44,7 @@ impl GatewayConfig {
             times: TimeLimits::default(),
             session: SessionPolicy::default(),
             observer: Arc::new(NoObserver),
+            gate: Arc::new(OpenGate),
         }
     }
 }

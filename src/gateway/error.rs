@@ -28,6 +28,9 @@ pub enum ErrorClass {
     Conflict,
     /// We sent what we should not have, or could not handle the answer.
     Bug,
+    /// Not sent, because this process may not write (any more). It is about us and not about the object: whoever may
+    /// write does it.
+    Fenced,
 }
 
 impl ErrorClass {
@@ -41,6 +44,7 @@ impl ErrorClass {
             Self::Gone => "gone",
             Self::Conflict => "conflict",
             Self::Bug => "bug",
+            Self::Fenced => "fenced",
         }
     }
 }
@@ -94,11 +98,13 @@ pub enum ErrorKind {
     TooLarge,
     /// 405, 406, 415 and other signs that we asked in the wrong way.
     BadRequestForm,
+    /// A write that the [`WriteGate`](super::WriteGate) stopped. It was certainly not sent.
+    Fenced,
 }
 
 impl ErrorKind {
     /// Every kind, for tables and docs.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadConfig,
         Self::CredentialsRefused,
         Self::LockedOut,
@@ -121,6 +127,7 @@ impl ErrorKind {
         Self::Garbled,
         Self::TooLarge,
         Self::BadRequestForm,
+        Self::Fenced,
     ];
 
     /// How callers treat it.
@@ -143,6 +150,7 @@ impl ErrorKind {
             | Self::TimedOut
             | Self::Garbled => ErrorClass::Unavailable,
             Self::TooLarge | Self::BadRequestForm => ErrorClass::Bug,
+            Self::Fenced => ErrorClass::Fenced,
         }
     }
 
@@ -171,6 +179,7 @@ impl ErrorKind {
             Self::Garbled => "garbled",
             Self::TooLarge => "too_large",
             Self::BadRequestForm => "bad_request_form",
+            Self::Fenced => "fenced",
         }
     }
 
@@ -200,6 +209,7 @@ impl ErrorKind {
             Self::Garbled => "the answer is not what this route gives",
             Self::TooLarge => "the answer is larger than accepted",
             Self::BadRequestForm => "the remote does not take this form of request",
+            Self::Fenced => "not sent: this replica may not write any more",
         }
     }
 }

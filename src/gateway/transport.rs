@@ -18,6 +18,7 @@ use url::Url;
 use super::{
     config::{GatewayConfig, TimeLimits},
     error::{ErrorKind, GatewayError, Result, Subject},
+    gate::WriteGate,
     route::{Limit, Request},
     telemetry::{CallObserver, CallOutcome, RouteClass},
     wire::{
@@ -39,6 +40,7 @@ pub(crate) struct Transport {
     times: TimeLimits,
     budget: DefaultDirectRateLimiter,
     observer: Arc<dyn CallObserver>,
+    gate: Arc<dyn WriteGate>,
 }
 
 /// What came back: a success whose body is still to come, or a refusal, whole, because its body says what it means.
@@ -162,6 +164,7 @@ impl Transport {
             times: config.times,
             budget: RateLimiter::direct(quota),
             observer: config.observer.clone(),
+            gate: config.gate.clone(),
         })
     }
 
@@ -264,6 +267,10 @@ impl Transport {
             Limit::Artifact => (self.times.artifact_idle, self.times.artifact_idle),
             Limit::Watch => (self.times.json, self.times.watch_idle),
         };
+        // After the wait for the budget, and right before it is sent: what is refused here has not gone out.
+        if subject.write && !self.gate.may_write(&subject.what) {
+            return Err(GatewayError::new(ErrorKind::Fenced, subject));
+        }
         let deadline = tokio::time::Instant::now() + until_headers;
         let response = tokio::time::timeout_at(deadline, builder.send())
             .await

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{telemetry::LogFormat, watches::WatchScope};
+use super::{lease::LeaseTimes, shard::Shard, telemetry::LogFormat, watches::WatchScope};
 use crate::{
     controllers::{
         Tunables,
@@ -70,6 +70,18 @@ pub struct OperatorOptions {
     )]
     pub namespaces: Vec<String>,
 
+    /// Look after the TenantConnections, BuildRequests and ArtifactFetches with these labels only: `key=value,…`, or a
+    /// LabelSelector as JSON. What shares a connection or a pipeline has to have the same. None: all.
+    #[arg(
+        long,
+        short = 'l',
+        env = "TENANTRY_SELECTOR",
+        value_name = "SELECTOR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub selector: Shard,
+
     /// Kubeconfig of the cluster to serve. None: the pod's own cluster, else the usual kubeconfig.
     #[arg(long, env = "TENANTRY_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -102,17 +114,77 @@ pub struct OperatorOptions {
     #[arg(long, env = "TENANTRY_FETCHER_POD_TEMPLATE", value_name = "FILE")]
     pub fetcher_pod_template: Option<PathBuf>,
 
+    /// Which of several replicas acts.
+    #[command(flatten)]
+    pub lease: LeaseOptions,
+
     /// How long what is in flight may take after SIGTERM.
     #[arg(long, env = "TENANTRY_SHUTDOWN_GRACE", default_value = "20s", value_parser = duration)]
     pub shutdown_grace: Duration,
 
-    /// Name of this process in Events.
+    /// Name of this process in Events and in the lease.
     #[arg(long, env = "TENANTRY_POD_NAME", default_value = "", hide = true)]
     pub pod_name: String,
 
     /// Set a time that has one right value in production, like `missing-grace=1s`.
     #[arg(long = "tune", env = "TENANTRY_TUNE", value_delimiter = ',', value_parser = tuning, hide = true)]
     pub tune: Vec<(String, Duration)>,
+}
+
+/// Which of several replicas acts.
+#[derive(Args, Debug)]
+pub struct LeaseOptions {
+    /// Act only while holding a lease, so that several replicas can run: one acts, the others stand by.
+    #[arg(
+        long,
+        env = "TENANTRY_LEADER_ELECT",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub leader_elect: bool,
+
+    /// Name of the Lease. Replicas with the same one stand in for one another; each shard needs its own.
+    #[arg(
+        long,
+        env = "TENANTRY_LEASE_NAME",
+        default_value = "tenantry",
+        value_name = "NAME"
+    )]
+    pub lease_name: String,
+
+    /// Namespace of the Lease. None: the pod's own, or the kubeconfig's.
+    #[arg(long, env = "TENANTRY_LEASE_NAMESPACE", value_name = "NAME")]
+    pub lease_namespace: Option<String>,
+
+    /// How long others wait for the holder to renew before they take over; whole seconds.
+    #[arg(long, env = "TENANTRY_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+
+    /// How long the holder writes after its last renewal; then it ends.
+    #[arg(long, env = "TENANTRY_LEASE_RENEW_DEADLINE", default_value = "10s", value_parser = duration)]
+    pub lease_renew_deadline: Duration,
+
+    /// How often the holder renews, and the others look.
+    #[arg(long, env = "TENANTRY_LEASE_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
+    pub lease_retry_period: Duration,
+}
+
+impl LeaseOptions {
+    /// The times of the lease.
+    pub fn times(&self) -> anyhow::Result<LeaseTimes> {
+        let times = LeaseTimes {
+            duration: self.lease_duration,
+            renew_deadline: self.lease_renew_deadline,
+            retry_period: self.lease_retry_period,
+        };
+        times.check().map_err(|why| {
+            anyhow::anyhow!("--lease-duration, --lease-renew-deadline, --lease-retry-period: {why}")
+        })
+    }
 }
 
 impl OperatorOptions {
@@ -263,6 +335,29 @@ mod tests {
             .fetcher()
             .unwrap_err();
         assert!(gone.to_string().contains("/nowhere"), "{gone}");
+    }
+
+    #[test]
+    fn a_selector_is_checked_before_anything_starts() {
+        assert_eq!(operator(&[]).selector, Shard::default());
+        let query = |args: &[&str]| operator(args).selector.query();
+        assert_eq!(query(&["-l", "shard=a"]).as_deref(), Some("shard=a"));
+        assert!(Cli::try_parse_from(["tenantry", "operator", "--selector", "shard"]).is_err());
+    }
+
+    #[test]
+    fn the_lease_is_off_unless_asked_for_and_its_times_are_those_of_client_go() {
+        let options = operator(&[]).lease;
+        assert!(!options.leader_elect);
+        assert_eq!(options.times().unwrap(), LeaseTimes::default());
+        assert!(operator(&["--leader-elect"]).lease.leader_elect);
+        assert!(operator(&["--leader-elect=true"]).lease.leader_elect);
+        assert!(!operator(&["--leader-elect=false"]).lease.leader_elect);
+        let refused = operator(&["--lease-duration", "10s"]).lease.times().unwrap_err();
+        assert!(
+            refused.to_string().contains("--lease-renew-deadline"),
+            "{refused}"
+        );
     }
 
     #[test]

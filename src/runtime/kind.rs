@@ -78,16 +78,21 @@ pub trait Watched:
     const KIND: Kind;
     /// Which objects of the kind are watched: a label selector; `None` is all.
     const SELECTOR: Option<&str> = None;
+    /// Whether it is one of ours, of which this process may look after a part only.
+    const SHARDED: bool = false;
 }
 
 impl Watched for TenantConnection {
     const KIND: Kind = Kind::TenantConnection;
+    const SHARDED: bool = true;
 }
 impl Watched for BuildRequest {
     const KIND: Kind = Kind::BuildRequest;
+    const SHARDED: bool = true;
 }
 impl Watched for ArtifactFetch {
     const KIND: Kind = Kind::ArtifactFetch;
+    const SHARDED: bool = true;
 }
 impl Watched for Secret {
     const KIND: Kind = Kind::Secret;

@@ -20,7 +20,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::kind::{Kind, ObjectKey};
+use super::{
+    kind::{Kind, ObjectKey},
+    lease::LeaseMetrics,
+};
 use crate::{
     api::build_request::{BuildPhase, Outcome},
     gateway::{CallObserver, CallOutcome, Grant, LoginOutcome, RouteClass},
@@ -48,11 +51,13 @@ pub enum ReconcileResult {
     Invalid,
     /// The object was gone.
     Gone,
+    /// A write was not sent because this process did not hold the lease any more.
+    Fenced,
 }
 
 impl ReconcileResult {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Waiting,
         Self::Error,
@@ -61,6 +66,7 @@ impl ReconcileResult {
         Self::Panic,
         Self::Invalid,
         Self::Gone,
+        Self::Fenced,
     ];
 
     /// The metric label.
@@ -74,6 +80,7 @@ impl ReconcileResult {
             Self::Panic => "panic",
             Self::Invalid => "invalid",
             Self::Gone => "gone",
+            Self::Fenced => "fenced",
         }
     }
 }
@@ -128,6 +135,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What is counted about the Lease.
+    pub lease: LeaseMetrics,
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
     scheduled: Family<KindLabel, Gauge>,
@@ -151,6 +160,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("tenantry"),
+            lease: LeaseMetrics::default(),
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.002, 2.0, 16))
@@ -186,6 +196,7 @@ impl Metrics {
             "The version of tenantry",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
+        self.lease.register(all);
         all.register(
             "reconciles",
             "Reconciles by kind and how they ended",

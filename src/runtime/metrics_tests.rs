@@ -16,6 +16,10 @@ fn all_of_it_renders() {
     metrics.queue(Kind::BuildRequest, 3, 2, 1);
     metrics.watch_failed(Kind::Secret);
     metrics.event_dropped();
+    metrics.lease.leads(true);
+    metrics.lease.transitions(3);
+    metrics.lease.failed();
+    metrics.lease.write_fenced("gateway");
     metrics.build_ended(Outcome::TriggerFailed);
     metrics.build_retried();
     metrics.build_phase(&key("a"), BuildPhase::Running);
@@ -34,6 +38,10 @@ fn all_of_it_renders() {
         r#"tenantry_objects_in_backoff{kind="BuildRequest"} 1"#,
         r#"tenantry_watch_failures_total{kind="Secret"} 1"#,
         "tenantry_events_dropped_total 1",
+        "tenantry_leader 1",
+        "tenantry_lease_transitions 3",
+        "tenantry_lease_failures_total 1",
+        r#"tenantry_fenced_writes_total{target="gateway"} 1"#,
         r#"tenantry_remote_calls_total{route="run_get",outcome="ok"} 1"#,
         r#"tenantry_remote_call_duration_seconds_count{route="run_get"} 1"#,
         r#"tenantry_logins_total{grant="password",outcome="refused"} 1"#,

@@ -3,8 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
+use futures::{FutureExt as _, future::BoxFuture};
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -17,6 +19,7 @@ use super::{
     events::Announcer,
     harness::{Env, Host},
     health::{Readiness, Servers},
+    lease::{Elector, Fence, LeasePlace},
     metrics::Metrics,
     shutdown::Shutdown,
 };
@@ -34,6 +37,7 @@ const CRD_POLL: Duration = Duration::from_secs(1);
 pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
     let tunables = options.tunables()?;
     let fetcher = options.fetcher()?;
+    let lease_times = options.lease.times()?;
     let shutdown = Shutdown::new(options.shutdown_grace);
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();
@@ -59,11 +63,55 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"), health = %addresses.health, metrics = %addresses.metrics, "tenantry starts"
     );
 
-    let client = client(options.kubeconfig.as_deref()).await?;
+    let config = config(options.kubeconfig.as_deref()).await?;
+    let fence = Fence::closed(metrics.clone());
+    let client = fenced_client(config.clone(), &fence)?;
     tokio::select! {
         () = wait_for_crds(&client, &readiness) => {}
         () = shutdown.requested() => {}
     }
+    let give_back = CancellationToken::new();
+    let mut lease: BoxFuture<'static, anyhow::Result<()>> = if options.lease.leader_elect {
+        let place = LeasePlace {
+            namespace: (options.lease.lease_namespace.clone())
+                .unwrap_or_else(|| config.default_namespace.clone()),
+            name: options.lease.lease_name.clone(),
+            identity: identity(&options.pod_name),
+        };
+        let unfenced = unfenced_client(config)?;
+        let mut elector = Elector::new(
+            unfenced,
+            place,
+            lease_times,
+            fence.clone(),
+            metrics.clone(),
+            readiness.clone(),
+        );
+        // Whoever stands by watches nothing: it costs the API server one small read per retry period, and little memory.
+        // What it saves at a hand-over, the listing of metadata, takes less than noticing that the leader is gone.
+        readiness.has(START);
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => {
+                tracing::info!("tenantry has stopped");
+                return Ok(());
+            }
+            ended = tasks.first_end() => return Err(ended),
+            () = elector.campaign() => {}
+        }
+        // A task of its own: it renews however busy this one is.
+        let held = tokio::spawn(elector.hold(give_back.clone()));
+        async { held.await.unwrap_or_else(|panic| Err(panic.into())) }.boxed()
+    } else {
+        fence.open_for_ever();
+        metrics.lease.leads(true);
+        let give_back = give_back.clone();
+        async move {
+            give_back.cancelled().await;
+            Ok(())
+        }
+        .boxed()
+    };
     let announcer = Announcer::new(client.clone(), metrics.clone(), &options.pod_name);
     let backoffs = Backoffs::new(BackoffPolicy {
         first: tunables.backoff_first,
@@ -75,6 +123,7 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         backoffs: backoffs.clone(),
         readiness: readiness.clone(),
+        shard: options.selector.clone(),
         shutdown: shutdown.clone(),
         concurrency: options.concurrency.into(),
     };
@@ -84,12 +133,14 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
             metrics.clone(),
             tunables.session_policy(),
             tunables.time_limits(),
+            Arc::new(fence),
         ),
         client,
         announcer,
         metrics,
         backoffs,
         fetcher,
+        shard: options.selector.clone(),
         tunables,
     });
     let mut host = Host::new(env, options.scope());
@@ -110,6 +161,9 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
     readiness.has(START);
 
     tokio::select! {
+        // First: whoever has lost the lease stops at once.
+        biased;
+        ended = &mut lease => return Err(lost(ended)),
         ended = tasks.first_end() => return Err(ended),
         ended = working.first_end(), if !shutdown.is_requested() => {
             if !shutdown.is_requested() {
@@ -119,10 +173,31 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         () = shutdown.requested() => {}
     }
     readiness.lacks(START, "stopping");
-    working.all_ended().await?;
+    tokio::select! {
+        biased;
+        ended = &mut lease => return Err(lost(ended)),
+        ended = working.all_ended() => ended?,
+    }
+    // Nothing is in flight any more, so the next may begin.
+    give_back.cancel();
+    lease.await?;
     stop_servers.cancel();
     tracing::info!("tenantry has stopped");
     Ok(())
+}
+
+/// Who this process is, unlike any other, also an earlier one in the same pod.
+fn identity(pod_name: &str) -> String {
+    let name = if pod_name.is_empty() { "tenantry" } else { pod_name };
+    format!("{name}_{}", uuid::Uuid::new_v4())
+}
+
+/// Why the task that holds the lease ended by itself.
+fn lost(ended: anyhow::Result<()>) -> anyhow::Error {
+    let error = ended
+        .err()
+        .unwrap_or_else(|| anyhow!("the lease was given back, which nobody asked for"));
+    error.context("stopping at once, since another replica may act now")
 }
 
 /// Tasks none of which may end unasked.
@@ -156,9 +231,9 @@ impl Tasks {
     }
 }
 
-/// A client for the cluster that we serve. No retries behind our back; an idle watch must live, so there is no limit on
+/// How to reach the cluster that we serve. No retries behind our back; an idle watch must live, so there is no limit on
 /// reading here: each single read is bounded where it is made, and the watcher notices a dead connection itself.
-async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = match kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path)
@@ -175,7 +250,18 @@ async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     config.connect_timeout = Some(Duration::from_secs(10));
     config.write_timeout = Some(Duration::from_secs(30));
     config.read_timeout = None;
-    Client::try_from(config).context("cannot make a client for the cluster")
+    Ok(config)
+}
+
+/// The client of everything but the lease: it writes only while `fence` is open.
+fn fenced_client(config: Config, fence: &Fence) -> anyhow::Result<Client> {
+    let builder = ClientBuilder::try_from(config).context("cannot make a client for the cluster")?;
+    Ok(builder.with_layer(&fence.layer()).build())
+}
+
+/// The client of the lease, which is written in order to be allowed to write.
+fn unfenced_client(config: Config) -> anyhow::Result<Client> {
+    Client::try_from(config).context("cannot make a client for the lease")
 }
 
 /// Waits until all our CRDs are served, and says meanwhile which are not.

@@ -20,6 +20,7 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
+use super::shard::Shard;
 use super::{
     health::Readiness,
     kind::{Kind, ObjectKey, Watched},
@@ -137,6 +138,7 @@ pub type Witness = Arc<dyn Fn(Kind, &ObjectKey) + Send + Sync>;
 /// All watches, before they run.
 pub struct Watches {
     scope: WatchScope,
+    shard: Shard,
     witness: Option<Witness>,
     kinds: BTreeMap<Kind, KindWatch>,
 }
@@ -151,15 +153,17 @@ struct KindWatch {
 struct Tellers {
     witness: Option<Witness>,
     subscribers: Vec<Subscriber>,
+    shard: Shard,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 }
 
 impl Watches {
     /// No watches yet.
-    pub fn new(scope: WatchScope) -> Self {
+    pub fn new(scope: WatchScope, shard: Shard) -> Self {
         Self {
             scope,
+            shard,
             witness: None,
             kinds: BTreeMap::new(),
         }
@@ -192,6 +196,7 @@ impl Watches {
             let tellers = Tellers {
                 witness: self.witness.clone(),
                 subscribers: watch.subscribers,
+                shard: self.shard.clone(),
                 readiness: readiness.clone(),
                 metrics: metrics.clone(),
             };
@@ -250,7 +255,11 @@ async fn watch_shard<K: Watched>(
         None => Api::all(client.clone()),
     };
     let config = watcher::Config {
-        label_selector: K::SELECTOR.map(Into::into),
+        label_selector: if K::SHARDED {
+            tellers.shard.query()
+        } else {
+            K::SELECTOR.map(Into::into)
+        },
         ..watcher::Config::default()
     };
     let mut events = watcher(api, config).default_backoff().boxed();

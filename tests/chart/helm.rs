@@ -144,7 +144,10 @@ pub fn container(objects: &[Value]) -> &Value {
 pub fn rules(objects: &[Value]) -> &Value {
     let role = objects
         .iter()
-        .find(|o| ["ClusterRole", "Role"].contains(&o["kind"].as_str().unwrap_or_default()))
+        .find(|o| {
+            let kind = o["kind"].as_str().unwrap_or_default();
+            ["ClusterRole", "Role"].contains(&kind) && o["metadata"]["name"] == "tenantry"
+        })
         .expect("a role");
     &role["rules"]
 }

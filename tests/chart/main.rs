@@ -11,4 +11,5 @@ mod install;
 mod kubelet;
 mod monitoring;
 mod render;
+mod replicas;
 mod rights;

@@ -187,9 +187,15 @@ fn namespace_only_mode_has_roles_in_the_named_namespaces_and_nothing_cluster_wid
         let places: Vec<_> = both
             .iter()
             .filter(|o| o["kind"] == kind)
-            .map(|o| &o["metadata"]["namespace"])
+            .map(|o| (&o["metadata"]["name"], &o["metadata"]["namespace"]))
+            .map(|(name, place)| format!("{}/{}", place.as_str().unwrap(), name.as_str().unwrap()))
             .collect();
-        assert_eq!(places, ["team-a", "team-b"], "{kind}");
+        let expected = ["system/tenantry-lease", "team-a/tenantry", "team-b/tenantry"];
+        assert_eq!(
+            places.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+            expected.into(),
+            "{kind}"
+        );
     }
     for binding in both.iter().filter(|o| o["kind"] == "RoleBinding") {
         assert_eq!(
@@ -217,8 +223,12 @@ fn every_rule_says_what_it_is_for() {
         .filter(|i| lines[*i].starts_with("- apiGroups:"))
         .collect();
     assert!(rules.len() > 10, "{rules:?}");
-    let operators = rules.len() - 2; // The last two, for tenants, are told above their ClusterRoles.
-    for at in &rules[..operators] {
+    // Those for tenants are told above their ClusterRoles.
+    let (tenants, operators): (Vec<usize>, Vec<usize>) = rules
+        .iter()
+        .partition(|at| lines[**at + 1] == "resources: [tenantconnections, buildrequests, artifactfetches]");
+    assert_eq!(tenants.len(), 2);
+    for at in &operators {
         assert!(
             lines[at - 1].starts_with("# "),
             "no comment above rule: {}",
@@ -242,7 +252,16 @@ fn rules_of(objects: &[Value]) -> impl Iterator<Item = &Value> {
 #[test]
 fn the_schema_refuses_what_is_wrong() {
     for (value, named) in [
-        ("replicas=2", "replicas"),
+        ("replicas=-1", "replicas"),
+        ("replicas=1.5", "replicas"),
+        ("leaderElection.enable=true", "leaderElection"),
+        ("leaderElection.leaseDurationSeconds=0", "leaseDurationSeconds"),
+        (r#"leaderElection.leaseName="A_B""#, "leaseName"),
+        (r#"selector={"shard":"a"}"#, "selector"),
+        (
+            r#"selector={"matchExpressions":[{"key":"a","operator":"Near"}]}"#,
+            "selector",
+        ),
         ("replica=1", "replica"),
         (r#"image.tagg="1""#, "tagg"),
         ("image.tag=1.5", "tag"),
@@ -313,6 +332,7 @@ fn values_and_schema_list_the_same_keys() {
             "resources",
             "affinity",
             "podTemplate",
+            ".selector",
         ];
         if !kubernetes.iter().any(|k| at.contains(k)) {
             let unlisted: Vec<_> = listed
@@ -334,14 +354,10 @@ fn values_and_schema_list_the_same_keys() {
 }
 
 #[test]
-fn the_pod_gets_time_to_end_and_there_are_never_two() {
+fn the_pod_gets_time_to_end() {
     for (values, grace) in [(&[][..], 20), (&["operator.shutdownGraceSeconds=300"], 300)] {
         let objects = rendered(values);
         let spec = &only(&objects, "Deployment")["spec"];
-        assert_eq!(
-            (&spec["strategy"]["type"], &spec["replicas"]),
-            (&json!("Recreate"), &json!(1))
-        );
         let kill = spec["template"]["spec"]["terminationGracePeriodSeconds"]
             .as_i64()
             .expect("seconds");
@@ -363,7 +379,12 @@ fn the_operator_knows_its_variables() {
     let operator = command.find_subcommand("operator").expect("the subcommand");
     for values in [
         &["fetcher.enabled=false", r#"watchNamespaces=["a","b"]"#][..],
-        &["fetcher.enabled=false", r#"operator.listenAddress="[::1]""#],
+        &[
+            "fetcher.enabled=false",
+            r#"operator.listenAddress="[::1]""#,
+            r#"selector={"matchExpressions":[{"key":"a","operator":"NotIn","values":["b","c"]}]}"#,
+        ],
+        &["fetcher.enabled=false", "leaderElection.enabled=false"],
     ] {
         let objects = rendered(values);
         let container = container(&objects);

@@ -129,14 +129,22 @@ async fn builds_run_with_the_rights_of_the_chart_and_use_each_of_them() {
     assert!(everywhere.is_err(), "{everywhere:?}");
     let kubeconfig = cluster.kubeconfig_of(&system, "tenantry").await.expect("a token");
     let whoami = ["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
-    here.scope.extend(whoami.clone());
+    let lease = [
+        "--leader-elect".to_owned(),
+        format!("--lease-namespace={}", &*system),
+    ];
+    here.scope.extend(whoami.iter().chain(&lease).cloned());
     here.start_operator().await;
     everything_once(&here).await;
     a_volume_once(&here).await;
 
     let roles: Api<Role> = Api::namespaced(here.client.clone(), &here.namespace);
     let role = roles.get("tenantry").await.expect("the Role");
-    let granted: BTreeSet<Right> = rights(&role.rules.unwrap_or_default());
+    let mut granted: BTreeSet<Right> = rights(&role.rules.unwrap_or_default());
+    let leases: Api<Role> = Api::namespaced(here.client.clone(), &system);
+    let role = leases.get("tenantry-lease").await.expect("the Role of the lease");
+    let lease_rights = rights(&role.rules.unwrap_or_default());
+    granted.extend(lease_rights.clone());
     let done = deeds(log, 0, &user);
     done.are_just(&granted);
     let place = format!("/namespaces/{}/", &*here.namespace);
@@ -150,14 +158,22 @@ async fn builds_run_with_the_rights_of_the_chart_and_use_each_of_them() {
     until_allowed(cluster, &user, "--all-namespaces").await;
     assert_eq!(roles.get_opt("tenantry").await.expect("asked"), None);
     let before = so_far();
-    there.scope = whoami.into();
+    // So that it is made once more, and nobody waits for it to run out.
+    let place = format!("--namespace={}", &*system);
+    cluster
+        .kubectl(["delete", "lease", "tenantry", &place])
+        .await
+        .expect("deleted");
+    there.scope = whoami.into_iter().chain(lease).collect();
     there.start_operator().await;
     everything_once(&there).await;
     a_volume_once(&there).await;
     let roles: Api<ClusterRole> = Api::all(there.client.clone());
     let role = roles.get("tenantry").await.expect("the ClusterRole");
     let done = deeds(log, before, &user);
-    done.are_just(&rights(&role.rules.unwrap_or_default()));
+    let mut granted = rights(&role.rules.unwrap_or_default());
+    granted.extend(lease_rights);
+    done.are_just(&granted);
     let all = |uri: &String| uri.starts_with("/apis/tenantry.dev/v1alpha1/buildrequests?");
     assert!(done.lists.iter().any(all), "{:?}", done.lists);
 

@@ -182,7 +182,8 @@ impl Stage {
         stage
     }
 
-    fn builder(&self) -> OperatorBuilder {
+    /// An operator of this stage, not started.
+    pub fn builder(&self) -> OperatorBuilder {
         let builder = self
             .cluster
             .operator(env!("CARGO_BIN_EXE_tenantry"))

@@ -74,6 +74,7 @@ fn of_error(error: &GatewayError) -> Facts {
         ErrorClass::Gone => "gone",
         ErrorClass::Conflict => "conflict",
         ErrorClass::Bug => "bug",
+        ErrorClass::Fenced => "fenced",
     };
     vec![
         ("kind", format!("{:?}", error.kind())),

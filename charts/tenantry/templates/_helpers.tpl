@@ -38,6 +38,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{- define "tenantry.leaseName" -}}
+{{- default (include "tenantry.fullname" .) .Values.leaderElection.leaseName }}
+{{- end }}
+
 {{- define "tenantry.image" -}}
 {{- with .Values.image }}
 {{- if .digest }}

@@ -60,13 +60,11 @@ impl Actor<'_> {
         match decision.act {
             Act::Nothing => ActOutcome::Nothing,
             Act::DeleteSelf => self.delete_self().await,
-            Act::EnsureArtifacts => {
-                match artifacts::ensure(&self.observer.ctx.client, self.observer.object).await {
-                    Ok(Some(reference)) => ActOutcome::Fetching(reference),
-                    Ok(None) => ActOutcome::Nothing,
-                    Err(trouble) => ActOutcome::Failed(trouble),
-                }
-            }
+            Act::EnsureArtifacts => match artifacts::ensure(self.observer.ctx, self.observer.object).await {
+                Ok(Some(reference)) => ActOutcome::Fetching(reference),
+                Ok(None) => ActOutcome::Nothing,
+                Err(trouble) => ActOutcome::Failed(trouble),
+            },
             Act::Create | Act::Post | Act::Stop | Act::DeleteRun | Act::PullLog | Act::ArchiveLog => {
                 match self.project(run).await {
                     Ok(project) => self.on_remote(decision.act.clone(), &project, run, ready).await,

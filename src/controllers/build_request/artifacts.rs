@@ -1,6 +1,6 @@
 //! The ArtifactFetch that a BuildRequest owns: made from its template, looked at for its own end.
 
-use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
+use kube::{Api, Resource, ResourceExt, api::PostParams};
 
 use super::decide::{collect::FetchState, title};
 use crate::{
@@ -12,11 +12,12 @@ use crate::{
         conditions::{ConditionType, Reason, find},
     },
     controllers::{
+        Context,
         artifact_fetch::decide::is_final_reason,
         cluster::{get_opt, write},
     },
     crash_points::{Write, around},
-    runtime::ReconcileError,
+    runtime::{ReconcileError, Shard, shard::Labels},
     trouble::Trouble,
 };
 
@@ -46,6 +47,16 @@ fn wanted(object: &BuildRequest, template: &ArtifactTemplate) -> ArtifactFetchSp
     }
 }
 
+/// The labels that the ArtifactFetch needs to be looked after by whoever looks after `object`.
+fn labels(object: &BuildRequest, shard: &Shard) -> Labels {
+    shard.inherited(object.metadata.labels.as_ref())
+}
+
+fn is_labelled(fetch: &ArtifactFetch, labels: &Labels) -> bool {
+    let has = fetch.labels();
+    labels.iter().all(|(key, value)| has.get(key) == Some(value))
+}
+
 fn is_ours(fetch: &ArtifactFetch, object: &BuildRequest) -> bool {
     fetch
         .metadata
@@ -64,7 +75,7 @@ fn taken(name: &str) -> Trouble {
 
 /// How the owned ArtifactFetch stands, for `run`, and its name where there is one.
 pub async fn look(
-    client: &Client,
+    ctx: &Context,
     object: &BuildRequest,
     run: &CurrentRun,
 ) -> Result<(FetchState, Option<LocalRef>), Trouble> {
@@ -72,14 +83,16 @@ pub async fn look(
         return Ok((FetchState::Outdated, None));
     };
     let name = name(object);
-    let api: Api<ArtifactFetch> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let api: Api<ArtifactFetch> =
+        Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     let Some(fetch) = get_opt(&api, &name, &format!("ArtifactFetch {name:?}")).await? else {
         return Ok((FetchState::Outdated, None));
     };
     if !is_ours(&fetch, object) {
         return Ok((FetchState::Failed(taken(&name).message), None));
     }
-    let state = if fetch.spec == wanted(object, template) {
+    let state = if fetch.spec == wanted(object, template) && is_labelled(&fetch, &labels(object, &ctx.shard))
+    {
         state(&fetch, run)
     } else {
         FetchState::Outdated
@@ -116,12 +129,13 @@ fn state(fetch: &ArtifactFetch, run: &CurrentRun) -> FetchState {
 }
 
 /// Creates or updates the owned ArtifactFetch. Returns its name.
-pub async fn ensure(client: &Client, object: &BuildRequest) -> Result<Option<LocalRef>, Trouble> {
+pub async fn ensure(ctx: &Context, object: &BuildRequest) -> Result<Option<LocalRef>, Trouble> {
     let Some(template) = &object.spec.artifacts else {
         return Ok(None);
     };
     let name = name(object);
-    let api: Api<ArtifactFetch> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let api: Api<ArtifactFetch> =
+        Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     let what = format!("ArtifactFetch {name:?}");
     let failed = |error: ReconcileError| match error {
         ReconcileError::Api {
@@ -137,9 +151,11 @@ pub async fn ensure(client: &Client, object: &BuildRequest) -> Result<Option<Loc
         other => Trouble::passing(Reason::RemoteUnavailable, format!("could not {other}")),
     };
     let spec = wanted(object, template);
+    let labels = labels(object, &ctx.shard);
     match get_opt(&api, &name, &what).await? {
         None => {
             let mut fetch = ArtifactFetch::new(&name, spec);
+            fetch.metadata.labels = (!labels.is_empty()).then_some(labels);
             fetch.metadata.owner_references = object.controller_owner_ref(&()).map(|owner| vec![owner]);
             let params = PostParams::default();
             write(
@@ -150,9 +166,10 @@ pub async fn ensure(client: &Client, object: &BuildRequest) -> Result<Option<Loc
             .map_err(failed)?;
         }
         Some(fetch) if !is_ours(&fetch, object) => return Err(taken(&name)),
-        Some(fetch) if fetch.spec == spec => {}
+        Some(fetch) if fetch.spec == spec && is_labelled(&fetch, &labels) => {}
         Some(mut fetch) => {
             fetch.spec = spec;
+            fetch.labels_mut().extend(labels);
             let params = PostParams::default();
             write(
                 format!("update {what}"),

@@ -16,7 +16,7 @@ use crate::{
     },
     controllers::cluster::{API_LIMIT, get_opt},
     gateway::Parameter,
-    runtime::WatchScope,
+    runtime::{Shard, WatchScope},
     trouble::Trouble,
 };
 
@@ -148,10 +148,11 @@ fn key_missing<'a>(
     )
 }
 
-/// All BuildRequests that this operator looks after, page by page. One that does not parse does not hide the others.
+/// All BuildRequests of `shard` in the namespaces that this operator looks after, page by page. One that does not parse does not hide the others.
 pub async fn all_build_requests(
     client: &kube::Client,
     scope: &WatchScope,
+    shard: &Shard,
 ) -> Result<Vec<BuildRequest>, Trouble> {
     const PAGE: u32 = 500;
     let resource = ApiResource::erase::<BuildRequest>(&());
@@ -171,6 +172,7 @@ pub async fn all_build_requests(
     let mut all = Vec::new();
     for api in apis {
         let mut params = ListParams::default().limit(PAGE);
+        params.label_selector = shard.query();
         loop {
             let page = tokio::time::timeout(API_LIMIT, api.list(&params))
                 .await

@@ -168,7 +168,7 @@ fn requeue(wake: Wake) -> Requeue {
 impl BuildRequests {
     /// Reads whose turn it is from the statuses, before anything is started in this life.
     async fn load(&self) -> Result<(), ReconcileError> {
-        let all = local::all_build_requests(&self.ctx.client, &self.scope)
+        let all = local::all_build_requests(&self.ctx.client, &self.scope, &self.ctx.shard)
             .await
             .map_err(|trouble| ReconcileError::Other(trouble.message))?;
         let now = Timestamp::now();

@@ -31,7 +31,7 @@ use crate::{
         EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
         ProjectName, ProjectScope, Run, RunProgress, Stage, declared_parameters,
     },
-    runtime::{ObjectKey, WatchScope},
+    runtime::{ObjectKey, Shard, WatchScope},
     trouble::Trouble,
 };
 
@@ -245,8 +245,7 @@ impl Observer<'_> {
             }
         }
         if self.object.spec.artifacts.is_some() {
-            (collected.fetch, collected.fetch_ref) =
-                artifacts::look(&self.ctx.client, self.object, run).await?;
+            (collected.fetch, collected.fetch_ref) = artifacts::look(self.ctx, self.object, run).await?;
         }
         Ok(collected)
     }
@@ -281,7 +280,9 @@ impl Observer<'_> {
         if candidates.is_empty() {
             return Ok(candidates);
         }
-        let all = local::all_build_requests(&self.ctx.client, self.scope).await?;
+        // Of every shard: a run that another operator's BuildRequest claims is not ours.
+        let everybody = Shard::default();
+        let all = local::all_build_requests(&self.ctx.client, self.scope, &everybody).await?;
         let claims = ours::claims(all, &run.project, &self.key());
         candidates.retain(|seen| !claims.contains_key(&seen.name));
         Ok(candidates)

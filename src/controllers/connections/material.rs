@@ -25,6 +25,7 @@ use crate::{
     },
     gateway::{
         CallObserver, Credentials, GatewayConfig, Kubeconfig, Limits, SessionPolicy, TimeLimits, TlsOptions,
+        WriteGate,
     },
     runtime::{Kind, ObjectKey},
     trouble::Trouble,
@@ -342,6 +343,7 @@ impl Ingredients {
         session: SessionPolicy,
         times: TimeLimits,
         observer: Arc<dyn CallObserver>,
+        gate: Arc<dyn WriteGate>,
     ) -> GatewayConfig {
         GatewayConfig {
             tls: self.tls,
@@ -349,6 +351,7 @@ impl Ingredients {
             session,
             times,
             observer,
+            gate,
             ..GatewayConfig::new(self.endpoint, self.credentials)
         }
     }

@@ -20,7 +20,7 @@ use tokio::{sync::Mutex as AsyncMutex, time::Instant, time::timeout};
 use crate::trouble::Trouble;
 use crate::{
     api::{TenantConnection, TenantConnectionSpec, conditions::Reason},
-    gateway::{CallObserver, Gateway, Scope, SessionPolicy, TimeLimits},
+    gateway::{CallObserver, Gateway, Scope, SessionPolicy, TimeLimits, WriteGate},
     runtime::{Bell, Kind, ObjectKey, metrics::Metrics},
 };
 pub use material::references;
@@ -54,6 +54,7 @@ pub struct Connections {
     metrics: Arc<Metrics>,
     session: SessionPolicy,
     times: TimeLimits,
+    gate: Arc<dyn WriteGate>,
     /// Wakes a TenantConnection whose rights were found to be others; set once, when its controller starts.
     bell: OnceLock<Bell>,
     slots: Mutex<HashMap<ObjectKey, Arc<AsyncMutex<Slot>>>>,
@@ -75,13 +76,20 @@ struct Fresh {
 }
 
 impl Connections {
-    /// No connections yet.
-    pub fn new(client: Client, metrics: Arc<Metrics>, session: SessionPolicy, times: TimeLimits) -> Self {
+    /// No connections yet. `gate` is asked before each write to any gateway.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        session: SessionPolicy,
+        times: TimeLimits,
+        gate: Arc<dyn WriteGate>,
+    ) -> Self {
         Self {
             client,
             metrics,
             session,
             times,
+            gate,
             bell: OnceLock::new(),
             slots: Mutex::default(),
             changes: Changes::default(),
@@ -150,14 +158,14 @@ impl Connections {
                     Some(bell) => Arc::new(Noticing::new(metered, bell.clone(), key.clone())),
                     None => metered,
                 };
-                let gateway = Gateway::new(ingredients.config(self.session, self.times, observer)).map_err(
-                    |error| {
+                let gateway =
+                    Gateway::new(ingredients.config(self.session, self.times, observer, self.gate.clone()))
+                        .map_err(|error| {
                         Trouble::user(
                             Reason::InvalidSpec,
                             format!("TenantConnection {key} cannot work: {error}"),
                         )
-                    },
-                )?;
+                    })?;
                 tracing::info!(connection = %key, "a new session: first use, or endpoint or credentials changed");
                 gateway
             }

@@ -27,6 +27,7 @@ use crate::{
         kind::{Kind, ObjectKey},
         metrics::Metrics,
         references::Reference,
+        shard::Shard,
         shutdown::Shutdown,
         watches::{Glimpse, Seen, Sighting, channel},
     },
@@ -206,6 +207,7 @@ pub fn bench(concurrency: usize, behaviour: impl Fn(&str, usize) -> Act + Send +
         metrics: metrics.clone(),
         backoffs: backoffs.clone(),
         readiness: Readiness::default(),
+        shard: Shard::default(),
         shutdown: shutdown.clone(),
         concurrency,
     };

@@ -17,8 +17,10 @@ use super::{
     events::Announcer,
     health::Readiness,
     kind::{Kind, ObjectKey, Watched},
+    lease::Fenced,
     metrics::Metrics,
     references::Reference,
+    shard::Shard,
     shutdown::Shutdown,
     watches::{self, Subscriber, WatchScope, Watches, Witness},
 };
@@ -98,6 +100,11 @@ impl ReconcileError {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 409)
     }
 
+    /// Whether a write was not sent because this process does not hold the lease any more.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if Fenced::caused(source))
+    }
+
     /// The API server's words where it takes no change of the object as it is: it breaks the schema of its kind, or a
     /// policy of the cluster.
     pub fn refusal(&self) -> Option<&str> {
@@ -159,6 +166,8 @@ pub struct Env {
     pub backoffs: Backoffs,
     /// What is missing before we are ready.
     pub readiness: Readiness,
+    /// Which objects of our kinds we look after.
+    pub shard: Shard,
     /// How we are asked to stop.
     pub shutdown: Shutdown,
     /// Reconciles of one kind at a time.
@@ -176,8 +185,8 @@ impl Host {
     /// A host without controllers.
     pub fn new(env: Env, scope: WatchScope) -> Self {
         Self {
+            watches: Watches::new(scope, env.shard.clone()),
             env,
-            watches: Watches::new(scope),
             loops: Vec::new(),
         }
     }

@@ -190,6 +190,10 @@ impl<R: Reconciler> Loop<R> {
             End::Failed(error) if error.is_conflict() => {
                 tracing::debug!(kind = %R::Kind::KIND, object = %key, "{error}; trying again");
             }
+            // The fence has said so already, and the process is about to end.
+            End::Failed(error) if error.is_fenced() => {
+                tracing::debug!(kind = %R::Kind::KIND, object = %key, "{error}");
+            }
             End::Failed(error) => {
                 tracing::warn!(kind = %R::Kind::KIND, object = %key, retry_in = ?pause, "reconcile failed: {error}");
             }
@@ -252,6 +256,7 @@ impl<R: Reconciler> Worker<R> {
             End::Requeue(Requeue::Backoff { .. }) => ReconcileResult::Waiting,
             End::Requeue(_) => ReconcileResult::Ok,
             End::Failed(error) if error.is_conflict() => ReconcileResult::Conflict,
+            End::Failed(error) if error.is_fenced() => ReconcileResult::Fenced,
             End::Failed(_) => ReconcileResult::Error,
             End::TimedOut => ReconcileResult::TimedOut,
             End::Panicked => ReconcileResult::Panic,
@@ -280,6 +285,11 @@ impl<R: Reconciler> Worker<R> {
             }
             Err(error) => return End::Failed(error),
         };
+        // It was labelled out of our shard after the watch told of it: somebody else's now.
+        if !self.env.shard.has(object.meta().labels.as_ref()) {
+            self.forget(key);
+            return End::Gone;
+        }
         // Before the reconcile reads what is referred to: a change after that read then finds its way here.
         self.references.set(key, self.reconciler.references(&object));
         match self.reconciler.reconcile(Arc::new(object)).await {

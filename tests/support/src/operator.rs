@@ -188,7 +188,22 @@ impl Operator {
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         let child = self.child.as_ref().context("the operator does not run")?;
         signal(child, "TERM")?;
-        let waited = wait_for("the operator to leave after SIGTERM", PATIENCE, async || {
+        self.wait_exited().await.context("after SIGTERM")
+    }
+
+    /// Stops it where it stands (SIGSTOP), as a machine does that swaps or is migrated.
+    pub fn pause(&self) -> Result<()> {
+        signal(self.child.as_ref().context("the operator does not run")?, "STOP")
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) -> Result<()> {
+        signal(self.child.as_ref().context("the operator does not run")?, "CONT")
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn wait_exited(&mut self) -> Result<ExitStatus> {
+        let waited = wait_for("the operator to end", PATIENCE, async || {
             Ok(self
                 .exited()?
                 .map_or_else(|| Seen::NotYet("it still runs".to_owned()), Seen::Done))
