@@ -28,7 +28,7 @@ pub enum ErrorClass {
     Conflict,
     /// We sent what we should not have, or could not handle the answer.
     Bug,
-    /// Not sent, because this process may not write (any more). It is about us and not about the object: whoever may
+    /// Stopped, because this process may not write (any more). It is about us and not about the object: whoever may
     /// write does it.
     Fenced,
 }
@@ -98,7 +98,8 @@ pub enum ErrorKind {
     TooLarge,
     /// 405, 406, 415 and other signs that we asked in the wrong way.
     BadRequestForm,
-    /// A write that the [`WriteGate`](super::WriteGate) stopped. It was certainly not sent.
+    /// A write that the [`WriteGate`](super::WriteGate) stopped. It was not sent, unless it is
+    /// [ambiguous](GatewayError::ambiguous): then it was stopped while it waited for its answer.
     Fenced,
 }
 
@@ -209,7 +210,7 @@ impl ErrorKind {
             Self::Garbled => "the answer is not what this route gives",
             Self::TooLarge => "the answer is larger than accepted",
             Self::BadRequestForm => "the remote does not take this form of request",
-            Self::Fenced => "not sent: this replica may not write any more",
+            Self::Fenced => "stopped: this replica may not write any more",
         }
     }
 }

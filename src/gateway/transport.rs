@@ -4,8 +4,10 @@
 //! from the endpoint, and redirects that leave the origin end in an error.
 
 use std::{
+    future::{Future as _, poll_fn},
     num::NonZeroU32,
     sync::{Arc, Once},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -272,9 +274,19 @@ impl Transport {
             return Err(GatewayError::new(ErrorKind::Fenced, subject));
         }
         let deadline = tokio::time::Instant::now() + until_headers;
-        let response = tokio::time::timeout_at(deadline, builder.send())
+        let mut sending = Box::pin(builder.send());
+        // Asked at each step: what waits for a connection when the process is stopped is not sent when it wakes.
+        let guarded = poll_fn(|cx| {
+            if subject.write && !self.gate.may_write(&subject.what) {
+                return Poll::Ready(None);
+            }
+            sending.as_mut().poll(cx).map(Some)
+        });
+        let response = tokio::time::timeout_at(deadline, guarded)
             .await
             .map_err(|_| timed_out(subject))?
+            // It may have been sent before.
+            .ok_or_else(|| GatewayError::new(ErrorKind::Fenced, subject).with_ambiguous(true))?
             .map_err(|e| failed(subject, &e))?;
         let expected = response
             .headers()

@@ -256,7 +256,7 @@ async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
 /// The client of everything but the lease: it writes only while `fence` is open.
 fn fenced_client(config: Config, fence: &Fence) -> anyhow::Result<Client> {
     let builder = ClientBuilder::try_from(config).context("cannot make a client for the cluster")?;
-    Ok(builder.with_layer(&fence.layer()).build())
+    Ok(builder.with_layer(fence).build())
 }
 
 /// The client of the lease, which is written in order to be allowed to write.

@@ -45,7 +45,7 @@ async fn a_leader_that_wakes_after_its_lease_writes_nothing() {
     assert!(log.contains("is lost"), "{log}");
     println!(
         "fenced when it woke: {} writes",
-        log.matches("not sent: this replica").count()
+        log.matches("stopped: this replica").count()
     );
     assert_eq!(
         pair.remote_writes(),

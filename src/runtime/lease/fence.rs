@@ -6,16 +6,19 @@
 //! what is left of the Lease, sends one write when it wakes. `docs/high-availability.md` says why that is harmless.
 
 use std::{
+    future::{Future as _, poll_fn, ready},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use http::{Method, Request};
 use kube::client::Body;
-use tower::{BoxError, filter::FilterLayer};
+use tower::{BoxError, Layer, Service};
 
 use super::clock;
 use crate::{gateway::WriteGate, runtime::metrics::Metrics};
@@ -34,9 +37,9 @@ struct Inner {
     metrics: Arc<Metrics>,
 }
 
-/// A write that was not sent, because this process does not hold the Lease (any more).
+/// A write that was stopped, because this process does not hold the Lease (any more).
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("not sent: this replica does not hold the lease any more, so it may not write")]
+#[error("stopped: this replica does not hold the lease any more, so it may not write")]
 pub struct Fenced;
 
 impl Fenced {
@@ -80,26 +83,66 @@ impl Fence {
         !self.left(clock::now()).is_zero()
     }
 
-    /// A layer for the Kubernetes client: reads go through, writes only while the fence is open.
-    pub fn layer(
-        &self,
-    ) -> FilterLayer<impl Fn(Request<Body>) -> Result<Request<Body>, BoxError> + Clone + Send + use<>> {
-        let fence = self.clone();
-        FilterLayer::new(move |request: Request<Body>| {
-            if matches!(*request.method(), Method::GET | Method::HEAD) || fence.is_open() {
-                return Ok(request);
-            }
-            fence.refuse(
-                "kubernetes",
-                &format!("{} {}", request.method(), request.uri().path()),
-            );
-            Err(Fenced.into())
-        })
-    }
-
     fn refuse(&self, target: &'static str, what: &str) {
         self.0.metrics.lease.write_fenced(target);
         tracing::warn!(target_system = target, "{what}: {Fenced}");
+    }
+}
+
+/// As a layer of the Kubernetes client: reads go through, writes only while the fence is open.
+impl<S> Layer<S> for Fence {
+    type Service = FencedService<S>;
+
+    fn layer(&self, inner: S) -> FencedService<S> {
+        FencedService {
+            inner,
+            fence: self.clone(),
+        }
+    }
+}
+
+/// A client behind the fence.
+#[derive(Clone, Debug)]
+pub struct FencedService<S> {
+    inner: S,
+    fence: Fence,
+}
+
+impl<S> Service<Request<Body>> for FencedService<S>
+where
+    S: Service<Request<Body>>,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return self.inner.call(request).map(|r| r.map_err(Into::into)).boxed();
+        }
+        let what = format!("{} {}", request.method(), request.uri().path());
+        if !self.fence.is_open() {
+            self.fence.refuse("kubernetes", &what);
+            return ready(Err(Fenced.into())).boxed();
+        }
+        let fence = self.fence.clone();
+        let mut answer = Box::pin(self.inner.call(request));
+        // Asked at each step: what waits for a connection when the process is stopped is not sent when it wakes.
+        poll_fn(move |cx| {
+            if !fence.is_open() {
+                fence.refuse("kubernetes", &what);
+                return Poll::Ready(Err(Fenced.into()));
+            }
+            answer.as_mut().poll(cx).map_err(Into::into)
+        })
+        .boxed()
     }
 }
 
@@ -115,16 +158,34 @@ impl WriteGate for Fence {
 
 #[cfg(test)]
 mod tests {
-    use tower::{Layer as _, ServiceExt as _, service_fn};
+    use tower::{ServiceExt as _, service_fn};
 
     use super::*;
 
     async fn sent(fence: &Fence, method: Method) -> Result<(), BoxError> {
-        let service = fence
-            .layer()
-            .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(()) }));
+        let service = fence.layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(()) }));
         let request = Request::builder().method(method).uri("/api/v1/x");
         service.oneshot(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A write that waits, such as for a connection.
+    #[tokio::test]
+    async fn a_write_that_is_under_way_is_stopped_with_its_next_step() {
+        let fence = Fence::closed(Arc::default());
+        fence.open_for_ever();
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let mut gone = Some(gone);
+        let service = fence.layer(service_fn(move |_: Request<Body>| {
+            let gone = gone.take().expect("one request");
+            async move { gone.await.map_err(BoxError::from) }
+        }));
+        let request = Request::builder().method(Method::POST).uri("/api/v1/x");
+        let mut write = Box::pin(service.oneshot(request.body(Body::empty()).unwrap()));
+        assert!(futures::poll!(write.as_mut()).is_pending());
+        fence.close();
+        go.send(()).expect("somebody waits");
+        let error = write.await.expect_err("stopped");
+        assert!(Fenced::caused(&kube::Error::Service(error)));
     }
 
     /// What it is, how it comes to be, and whether writes pass then.
