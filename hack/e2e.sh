@@ -21,4 +21,6 @@ for tag in e2e e2e-next; do
         { cat "$TENANTRY_E2E_IMAGES/$tag.log" >&2; exit 1; }
     tail -n 1 "$TENANTRY_E2E_IMAGES/$tag.log"
 done
+# The tests wait more than they compute; those that must run alone see to that.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 exec cargo test --workspace --test e2e_node -- --include-ignored "$@"

@@ -2,30 +2,43 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::{Api, Resource, ResourceExt, api::ListParams};
+use k8s_openapi::{
+    ClusterResourceScope,
+    api::{
+        batch::v1::Job,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role},
+    },
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tenantry::api::build_request::BuildPhase;
-use tenantry_simulator::World;
-use tenantry_test_support::wait_condition;
+use tenantry::api::{ArtifactFetch, build_request::BuildPhase};
+use tenantry_simulator::{World, world::BuildScript};
+use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
 use crate::{
-    common::{PASSWORD, Setup, parameters},
+    bench::Bench,
+    common::{
+        PASSWORD, Setup, Stage, parameters,
+        rights::{everything_once, rights},
+    },
     helm::repository,
-    node::{Installed, node},
+    node::{Installed, Reach, node},
 };
 
 #[tokio::test]
 #[ignore = "needs a node: make e2e"]
 async fn the_samples_become_what_they_say_in_cluster_mode() {
-    let (cluster, _alone) = node().await;
+    let (cluster, _turn) = node(Reach::Cluster).await;
     let setup = Setup {
         cluster: Some(cluster),
         world: World::demo(),
         ..Setup::default()
     };
-    let installed = Installed::with(setup, &[]).await;
+    let installed = Installed::with(setup, Reach::Cluster, &[]).await;
     let stage = &installed.stage;
 
     let before = stage.simulator.ledger().builds().len();
@@ -62,56 +75,96 @@ async fn the_samples_become_what_they_say_in_cluster_mode() {
 
 #[tokio::test]
 #[ignore = "needs a node: make e2e"]
-async fn roles_alone_are_enough_for_some_namespaces() {
-    let (cluster, _alone) = node().await;
-    let setup = Setup {
-        cluster: Some(cluster),
-        ..Setup::default()
+async fn roles_alone_are_enough_for_some_namespaces_and_each_right_is_used() {
+    // So slow that it can be stopped on its way.
+    let script = BuildScript {
+        artifact_bps: 200_000,
+        ..BuildScript::default()
     };
-    // The namespace is known only once there is a stage: first without a pod.
-    let installed = Installed::with(setup, &["replicas=0".into()]).await;
-    let stage = &installed.stage;
-    let only_here = format!("watchNamespaces={{{}}}", &*stage.namespace);
-    installed.release(crate::node::TAG, &[only_here]).await;
-
-    let roles: Api<ClusterRole> = Api::all(stage.client.clone());
-    let bindings: Api<ClusterRoleBinding> = Api::all(stage.client.clone());
-    assert_eq!(of_the_chart(&roles).await, [""; 0], "on the whole cluster");
-    assert_eq!(of_the_chart(&bindings).await, [""; 0], "on the whole cluster");
+    let bench = Bench::new(Reach::Namespace, script).await;
+    let stage = &bench.installed.stage;
+    let named = stage.namespace.to_string();
+    for bound in [
+        of_the_chart::<ClusterRole>(stage, &named).await,
+        of_the_chart::<ClusterRoleBinding>(stage, &named).await,
+    ] {
+        assert_eq!(bound, [""; 0], "on the whole cluster");
+    }
 
     let given = parameters(&[
         ("DURATION", "2"),
-        ("ARTIFACTS", "out/app.bin:2048"),
+        ("ARTIFACTS", "out/app.bin:30000000"),
         ("LOG_BYTES", "20000"),
     ]);
+    let volume = json!({"volume": {"claimName": "data"}});
     stage
         .build(
             "here",
-            json!({"parameters": given, "artifacts": {"include": ["out/**"]}}),
+            json!({"parameters": given, "logs": {"destination": volume}, "artifacts": {"destination": volume}}),
         )
         .await;
-    stage.until_ready("here").await;
-    wait_condition(
-        &stage.api::<tenantry::api::ArtifactFetch>(),
-        "here-artifacts",
-        "Ready",
-        "True",
-    )
-    .await
-    .unwrap_or_else(|e| panic!("{e:#}"));
+    let fetches = stage.api::<ArtifactFetch>();
+    bench.until_ready("here").await;
     assert_eq!(stage.built("build"), 1);
     let failing = parameters(&[("DURATION", "1"), ("RESULT", "FAILURE")]);
     stage.build("fails", json!({"parameters": failing})).await;
     stage.until_phase("fails", BuildPhase::Failed).await;
-    installed.uninstall().await;
+
+    // Once more, and stopped on its way.
+    let again = json!({
+        "apiVersion": "tenantry.dev/v1alpha1", "kind": "ArtifactFetch", "metadata": {"name": "again"},
+        "spec": {
+            "source": {"buildRequestRef": {"name": "here"}},
+            "destination": {"volume": {"claimName": "data", "subPath": "again"}},
+        },
+    });
+    stage.apply::<ArtifactFetch>(again).await;
+    wait_for("its progress", PATIENCE, async || {
+        let status = fetches.get("again").await?.status.unwrap_or_default();
+        let seen = status
+            .progress
+            .as_ref()
+            .is_some_and(|progress| progress.bytes > 0);
+        Ok(Seen::when(seen, || format!("{status:?}")))
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}"));
+    let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
+    fetches
+        .patch("again", &PatchParams::default(), &suspended)
+        .await
+        .expect("a patch");
+    wait_for("its Job to be stopped", PATIENCE, async || {
+        let jobs = stage.api::<Job>().list(&ListParams::default()).await?.items;
+        let left = jobs
+            .iter()
+            .map(ResourceExt::name_any)
+            .filter(|name| name.starts_with("again"));
+        let left: Vec<_> = left.collect();
+        Ok(Seen::when(left.is_empty(), || format!("{left:?}")))
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}"));
+
+    everything_once(stage).await;
+    let roles: Api<Role> = stage.api();
+    let role = roles.get("tenantry").await.expect("the Role");
+    let granted = rights(&role.rules.unwrap_or_default());
+    bench.installed.deeds().are_just(&granted);
+    bench.installed.uninstall().await;
 }
 
-/// Names of the objects of a kind that the chart made.
-async fn of_the_chart<K>(api: &Api<K>) -> Vec<String>
+/// Names of the objects of a kind that the chart made on the whole cluster for the release in `namespace`.
+async fn of_the_chart<K>(stage: &Stage, namespace: &str) -> Vec<String>
 where
-    K: Resource + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned,
 {
+    let api: Api<K> = Api::all(stage.client.clone());
     let ours = ListParams::default().labels("app.kubernetes.io/name=tenantry");
-    let found = api.list(&ours).await.expect("asked");
+    let mut found = api.list(&ours).await.expect("asked").items;
+    found.retain(|object| {
+        let release = object.annotations().get("meta.helm.sh/release-namespace");
+        release.is_some_and(|release| release == namespace)
+    });
     found.iter().map(ResourceExt::name_any).collect()
 }

@@ -7,12 +7,15 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tenantry_test_support::{ClusterOptions, PATIENCE, Seen, TestCluster, wait_for};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
-    common::{Setup, Stage, TUNES},
+    common::{
+        Setup, Stage, TUNES,
+        rights::{Deeds, deeds},
+    },
     helm::{Helm, chart},
 };
 
@@ -23,15 +26,37 @@ pub const TAG: &str = "e2e";
 /// The same program under another tag: what an upgrade goes to.
 pub const NEXT_TAG: &str = "e2e-next";
 
+/// Times that these suites shorten besides.
+const MORE_TUNES: [&str; 2] = ["fetch-interval=500ms", "pod-deadline=10s"];
+
 /// What the chart labels its pod with; fetch pods have another component.
 const OPERATOR: &str = "app.kubernetes.io/component=operator";
 
-/// The cluster with the node and both images, for as long as no other test of this process needs it.
-pub async fn node() -> (&'static TestCluster, MutexGuard<'static, ()>) {
+/// What the operator of a test looks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All namespaces: no other operator may run meanwhile.
+    Cluster,
+    /// The namespace of its test, with Roles alone.
+    Namespace,
+}
+
+/// Held by a test for as long as it has an operator on the node.
+#[allow(dead_code)] // all that matters is when they are dropped
+pub enum Turn {
+    Alone(RwLockWriteGuard<'static, ()>),
+    Beside(RwLockReadGuard<'static, ()>),
+}
+
+/// The cluster with the node and both images, as soon as an operator of this reach may run there.
+pub async fn node(reach: Reach) -> (&'static TestCluster, Turn) {
     // Static, as a stage wants it: it ends with this process.
     static NODE: OnceCell<TestCluster> = OnceCell::const_new();
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    let guard = ONE_AT_A_TIME.lock().await;
+    static TURNS: RwLock<()> = RwLock::const_new(());
+    let turn = match reach {
+        Reach::Cluster => Turn::Alone(TURNS.write().await),
+        Reach::Namespace => Turn::Beside(TURNS.read().await),
+    };
     let cluster = NODE
         .get_or_init(async || {
             let options = ClusterOptions {
@@ -46,7 +71,7 @@ pub async fn node() -> (&'static TestCluster, MutexGuard<'static, ()>) {
             cluster
         })
         .await;
-    (cluster, guard)
+    (cluster, turn)
 }
 
 /// The image's archive, which `hack/e2e.sh` has built.
@@ -67,11 +92,12 @@ pub struct Installed {
     pub stage: Stage,
     helm: Helm,
     ports: [u16; 2],
+    reach: Reach,
 }
 
 impl Installed {
     /// Installs the chart with these values besides those that every pod of this node needs.
-    pub async fn with(setup: Setup, values: &[String]) -> Self {
+    pub async fn with(setup: Setup, reach: Reach, values: &[String]) -> Self {
         let stage = Stage::with(Setup {
             operator: false,
             ..setup
@@ -82,22 +108,10 @@ impl Installed {
             // Of the machine, as the pod uses its network.
             ports: [free_port(), free_port()],
             stage,
+            reach,
         };
-        installed.clear();
         installed.release(TAG, values).await;
         installed
-    }
-
-    /// Uninstalls what a test that failed has left.
-    fn clear(&self) {
-        let left = self.helm.ok(&["list", "--all-namespaces", "--output=json"]);
-        let left: Vec<Value> = serde_json::from_str(&left).expect("a list");
-        for release in left {
-            let text = |key: &str| release[key].as_str().expect("text").to_owned();
-            let place = format!("--namespace={}", text("namespace"));
-            self.helm
-                .ok(&["uninstall", &text("name"), &place, "--wait", "--timeout=5m"]);
-        }
     }
 
     /// Installs the release, or upgrades it, and waits until its pod is ready.
@@ -105,10 +119,11 @@ impl Installed {
         let place = format!("--namespace={}", &*self.stage.namespace);
         let [metrics, health] = self.ports;
         let port = self.stage.cluster.port().expect("a cluster of our own");
+        let tunes = [&TUNES[..], &MORE_TUNES].concat().join(",");
         let env = json!([
             {"name": "KUBERNETES_SERVICE_HOST", "value": "127.0.0.1"},
             {"name": "KUBERNETES_SERVICE_PORT", "value": port.to_string()},
-            {"name": "TENANTRY_TUNE", "value": TUNES.join(",")},
+            {"name": "TENANTRY_TUNE", "value": tunes},
         ]);
         let fixed = [
             format!("image.repository={IMAGE}"),
@@ -121,11 +136,19 @@ impl Installed {
             format!("operator.healthPort={health}"),
             "operator.logLevel=debug".into(),
         ];
+        let only_here = format!("watchNamespaces={{{}}}", &*self.stage.namespace);
+        let reach = (self.reach == Reach::Namespace).then_some(only_here);
         let mut args: Vec<String> = ["upgrade", "--install", "tenantry", &chart(), &place]
             .map(str::to_owned)
             .into();
         args.extend(["--reset-values", "--wait", "--timeout=5m"].map(str::to_owned));
-        args.extend(fixed.iter().chain(values).map(|value| format!("--set={value}")));
+        args.extend(
+            fixed
+                .iter()
+                .chain(&reach)
+                .chain(values)
+                .map(|value| format!("--set={value}")),
+        );
         args.push(format!("--set-json=operator.extraEnv={env}"));
         if let Err(error) = self.helm.run(&args) {
             panic!("{error}\n{}", self.explain().await);
@@ -178,11 +201,22 @@ impl Installed {
         )
     }
 
-    /// Uninstalls the release and waits until its pod is gone, so that it disturbs no other test.
+    /// What the operator did so far, by the API server's audit log.
+    pub fn deeds(&self) -> Deeds {
+        let log = self.stage.cluster.audit_log().expect("a node has one");
+        let user = format!("system:serviceaccount:{}:tenantry", &*self.stage.namespace);
+        deeds(&log, 0, &user)
+    }
+
+    /// Uninstalls the release and waits until its pod is gone, so that it disturbs no other test. Nothing may have been
+    /// refused to it.
     pub async fn uninstall(self) {
         let place = format!("--namespace={}", &*self.stage.namespace);
         self.helm
             .ok(&["uninstall", "tenantry", &place, "--wait", "--timeout=5m"]);
+        let Deeds { used, refused, .. } = self.deeds();
+        assert_eq!(refused, Vec::<String>::new(), "refused to the ServiceAccount");
+        assert!(used.len() > 5, "the audit log tells of {used:?} only");
         let pods: Api<Pod> = self.stage.api();
         wait_for("the pod to go", PATIENCE, async || {
             let ours = ListParams::default().labels(OPERATOR);
@@ -193,6 +227,18 @@ impl Installed {
         })
         .await
         .unwrap_or_else(|e| panic!("{e:#}"));
+    }
+}
+
+impl Drop for Installed {
+    /// What a test that failed has left would disturb the next one.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let place = format!("--namespace={}", &*self.stage.namespace);
+            let _ = self
+                .helm
+                .run(&["uninstall", "tenantry", &place, "--wait", "--timeout=5m"]);
+        }
     }
 }
 

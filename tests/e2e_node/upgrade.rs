@@ -5,18 +5,18 @@ use tenantry::api::build_request::BuildPhase;
 
 use crate::{
     common::{Setup, parameters},
-    node::{Installed, NEXT_TAG, node},
+    node::{Installed, NEXT_TAG, Reach, node},
 };
 
 #[tokio::test]
 #[ignore = "needs a node: make e2e"]
 async fn nothing_is_built_twice_and_no_log_is_lost_by_an_upgrade() {
-    let (cluster, _alone) = node().await;
+    let (cluster, _alone) = node(Reach::Cluster).await;
     let setup = Setup {
         cluster: Some(cluster),
         ..Setup::default()
     };
-    let installed = Installed::with(setup, &[]).await;
+    let installed = Installed::with(setup, Reach::Cluster, &[]).await;
     let stage = &installed.stage;
     let before = installed.pod().await;
 
