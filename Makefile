@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e chaos crash-points soak unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos crash-points soak bench-fetch unit lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ crash-points: ## Try every crash point and every bad end of a write; renews docs
 
 soak: ## Send random sequences through the model for an hour (TENANTRY_SOAK_SECONDS)
 	TENANTRY_SOAK_SECONDS=$${TENANTRY_SOAK_SECONDS:-3600} cargo test --workspace --lib -- --nocapture whatever_happens_the_promises_hold
+
+bench-fetch: ## Measure fetches beside curl, and the pods (root for those); writes target/bench/fetch.json
+	hack/bench-fetch.sh
 
 unit: ## Run the tests that need no cluster
 	cargo test --workspace --lib

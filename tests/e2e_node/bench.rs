@@ -19,6 +19,7 @@ use tenantry::{
     gateway::{Credentials, Gateway, GatewayConfig, Limits, ProjectName, ProjectScope, RunId, RunRef},
 };
 use tenantry_simulator::world::BuildScript;
+use tenantry_test_support::TestCluster;
 
 use crate::{
     common::{PASSWORD, PROJECT, Setup, USER, condition},
@@ -43,7 +44,16 @@ impl Bench {
 
     /// With these further values of the chart.
     pub async fn with(reach: Reach, script: BuildScript, values: &[&str]) -> Self {
-        let (cluster, turn) = node(reach).await;
+        Self::on(node(reach).await, reach, script, values).await
+    }
+
+    /// On this cluster with a node.
+    pub async fn on(
+        (cluster, turn): (&'static TestCluster, Turn),
+        reach: Reach,
+        script: BuildScript,
+        values: &[&str],
+    ) -> Self {
         let setup = Setup {
             cluster: Some(cluster),
             ..Setup::default()

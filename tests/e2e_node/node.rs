@@ -50,6 +50,11 @@ pub enum Turn {
 
 /// The cluster with the node and both images, as soon as an operator of this reach may run there.
 pub async fn node(reach: Reach) -> (&'static TestCluster, Turn) {
+    node_with(reach, &[TAG, NEXT_TAG]).await
+}
+
+/// The same with these images, if it is the first to ask.
+pub async fn node_with(reach: Reach, tags: &[&str]) -> (&'static TestCluster, Turn) {
     // Static, as a stage wants it: it ends with this process.
     static NODE: OnceCell<TestCluster> = OnceCell::const_new();
     static TURNS: RwLock<()> = RwLock::const_new(());
@@ -64,7 +69,7 @@ pub async fn node(reach: Reach) -> (&'static TestCluster, Turn) {
                 ..ClusterOptions::default()
             };
             let cluster = TestCluster::start(options).await.expect("a cluster with a node");
-            for tag in [TAG, NEXT_TAG] {
+            for tag in tags {
                 let loaded = cluster.load_image(&image(tag)).await.expect("the image");
                 assert_eq!(loaded, [format!("{IMAGE}:{tag}")]);
             }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Read as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -186,18 +186,26 @@ impl Stage {
         self.start(plan).end().await
     }
 
+    /// How `tenantry fetch` is called for a plan.
+    pub(crate) fn command(&self, program: &Path, plan: &Value) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("fetch")
+            .arg("--credentials")
+            .arg(self.desk.path())
+            .env_clear()
+            .env("TENANTRY_FETCH_PLAN", plan.to_string());
+        command
+    }
+
     /// Starts a child.
     pub(crate) fn start(&self, plan: &Value) -> Running {
         let termination = self.desk.path().join("termination");
         let _ = fs::remove_file(&termination);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tenantry"))
-            .arg("fetch")
-            .arg("--credentials")
-            .arg(self.desk.path())
+        let mut child = self
+            .command(env!("CARGO_BIN_EXE_tenantry").as_ref(), plan)
             .arg("--termination-message")
             .arg(&termination)
-            .env_clear()
-            .env("TENANTRY_FETCH_PLAN", plan.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -6,6 +6,7 @@
 //! suite, a sleep that hopes.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod cluster;
 pub mod fault_proxy;
 mod namespace;

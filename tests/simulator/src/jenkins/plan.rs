@@ -1,5 +1,7 @@
 //! How a build will go, worked out from its job's script and its parameters when it is triggered.
 
+use std::sync::Arc;
+
 use crate::clock::{Millis, Scale};
 use crate::world::{BuildScript, InputScript, LogScript, Stage};
 
@@ -25,7 +27,8 @@ pub(crate) struct Plan {
     pub(crate) log_bytes: usize,
     pub(crate) log: LogScript,
     pub(crate) console_notes: bool,
-    pub(crate) artifacts: Vec<Artifact>,
+    /// Shared, since a build is copied for every request that is about it.
+    pub(crate) artifacts: Arc<[Artifact]>,
     pub(crate) artifact_bps: u64,
     pub(crate) input: Option<InputScript>,
 }
@@ -93,7 +96,7 @@ impl Plan {
                 ),
             },
             console_notes: script.console_notes,
-            artifacts,
+            artifacts: artifacts.into(),
             artifact_bps: given("ARTIFACT_BPS")
                 .and_then(|v| v.parse().ok())
                 .unwrap_or(script.artifact_bps),
