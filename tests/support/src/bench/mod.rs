@@ -78,7 +78,9 @@ mod tests {
     fn the_median_is_the_one_in_the_middle_whatever_the_order() {
         let of = |values: &[f64]| {
             let mut samples = Samples::default();
-            values.iter().for_each(|value| samples.add(*value));
+            for value in values {
+                samples.add(*value);
+            }
             (samples.least(), samples.median(), samples.most())
         };
         assert_eq!(of(&[]), (0.0, 0.0, 0.0));
