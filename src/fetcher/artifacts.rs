@@ -37,7 +37,7 @@ pub async fn run(
     if let Err(failure) = &result
         && is_over(failure.kind)
     {
-        // Nobody will go on with it, and the room may be wanted by others.
+        // It cannot go on until somebody changes something, and the room may be wanted by others until then.
         let desk = Arc::clone(&desk);
         if let Err(why) = blocking(move || desk.discard()).await {
             tracing::warn!("what was fetched in part could not be removed: {why}");

@@ -135,7 +135,8 @@ async fn read_only(bench: &Bench) {
     assert!(memory.place("out/tiny.txt").is_file());
 }
 
-/// It fills up while files are on their way; what is there by then is not fetched again once there is room.
+/// It fills up while files are on their way: what was fetched by then gives its room back, and all of it comes once there is
+/// room again.
 async fn full(bench: &Bench, small: &[(String, String)]) {
     let memory = Memory::mounted(bench, "size=16m");
     bench.volume("full", "", memory.folder()).await;
@@ -161,20 +162,12 @@ async fn full(bench: &Bench, small: &[(String, String)]) {
     while file.write_all(&[0; 4096]).is_ok() {}
     drop(file);
     until_stalled(bench, "full", "VolumeFull", &["make it larger"]).await;
-    let finished: Vec<_> = whole()
-        .into_iter()
-        .map(|path| (bench.asked(&path), path))
-        .collect();
-    assert!(finished.len() >= 50, "{finished:?}");
+    // Others on the volume may want the room.
+    assert_eq!(whole(), Vec::<String>::new());
+    let staged = fs::read_dir(memory.place(".tenantry/artifactfetch.full.d")).map_or(0, Iterator::count);
+    assert_eq!(staged, 0, "files in part are left on a full volume");
     fs::remove_file(&filler).expect("removed");
     until_ready(bench, "full").await;
-    for (count, path) in finished {
-        assert_eq!(
-            bench.asked(&path),
-            count,
-            "{path} was whole, and was fetched again"
-        );
-    }
     for (path, text) in small {
         let got = fs::read_to_string(memory.place(path)).expect("the file");
         assert!(got == *text, "{path}: {got:?}");

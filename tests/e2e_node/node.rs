@@ -217,9 +217,10 @@ impl Installed {
     /// refused to it.
     pub async fn uninstall(self) {
         let place = format!("--namespace={}", &*self.stage.namespace);
+        // Before its rights go: its pod ends a moment later.
+        let Deeds { used, refused, .. } = self.deeds();
         self.helm
             .ok(&["uninstall", "tenantry", &place, "--wait", "--timeout=5m"]);
-        let Deeds { used, refused, .. } = self.deeds();
         assert_eq!(refused, Vec::<String>::new(), "refused to the ServiceAccount");
         assert!(used.len() > 5, "the audit log tells of {used:?} only");
         let pods: Api<Pod> = self.stage.api();
