@@ -148,8 +148,12 @@ async fn roles_alone_are_enough_for_some_namespaces_and_each_right_is_used() {
 
     everything_once(stage).await;
     let roles: Api<Role> = stage.api();
-    let role = roles.get("tenantry").await.expect("the Role");
-    let granted = rights(&role.rules.unwrap_or_default());
+    let mut rules = Vec::new();
+    for name in ["tenantry", "tenantry-lease"] {
+        let role = roles.get(name).await.expect("the Role");
+        rules.extend(role.rules.unwrap_or_default());
+    }
+    let granted = rights(&rules);
     bench.installed.deeds().are_just(&granted);
     bench.installed.uninstall().await;
 }
