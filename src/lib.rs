@@ -7,6 +7,7 @@
 pub mod api;
 pub mod controllers;
 pub mod crash_points;
+pub mod disguise;
 pub mod fetcher;
 pub mod gateway;
 pub mod runtime;

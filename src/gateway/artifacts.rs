@@ -28,6 +28,8 @@ const PAGE: usize = 500;
 const LEAST_PAGE: usize = 100;
 /// A list longer than this is not taken: nobody archives so many files on purpose.
 const MAX_FILES: usize = 200_000;
+/// Bytes of all paths of a list: as many files of usual names, or fewer of long ones.
+const MAX_PATHS: usize = 16 << 20;
 
 /// A file on its way: a stream of its bytes. A body that is cut ends in an error, never in a silent end.
 pub struct Download {
@@ -80,7 +82,7 @@ impl ProjectScope {
         let path = format!("{}/artifacts", run_path(&self.name, run));
         let mut seen = HashSet::new();
         let mut all = Vec::new();
-        let mut start = 0;
+        let (mut start, mut paths) = (0, 0);
         loop {
             let request = Request::get(RouteClass::Artifacts, path.as_str(), what.as_str())
                 .query("start", start.to_string())
@@ -88,18 +90,20 @@ impl ProjectScope {
             let page = artifact::artifacts(&self.scope.exchange(request).await?.reply())?;
             let count = page.len();
             let known = all.len();
+            paths += page.iter().map(|file| file.path.len()).sum::<usize>();
             all.extend(page.into_iter().filter(|file| seen.insert(file.path.clone())));
             // A page without news means that the remote does not page.
-            if count < LEAST_PAGE || all.len() == known {
+            let over = count < LEAST_PAGE || all.len() == known;
+            if over && all.len() <= MAX_FILES && paths <= MAX_PATHS {
                 return Ok(all);
             }
-            if all.len() > MAX_FILES {
+            if all.len() > MAX_FILES || paths > MAX_PATHS {
                 let subject = Subject {
                     route: RouteClass::Artifacts,
                     what,
                     write: false,
                 };
-                let why = format!("more than {MAX_FILES} files");
+                let why = format!("more than {MAX_FILES} files, or {MAX_PATHS} bytes of their names");
                 return Err(GatewayError::new(ErrorKind::TooLarge, &subject).with_remote(&why));
             }
             start += count;

@@ -363,6 +363,11 @@ impl fmt::Debug for GatewayError {
 // No source: what happened is in the message, and a parser's or client's own text may quote what we keep to ourselves.
 impl std::error::Error for GatewayError {}
 
+/// Whether a character shows nothing itself but changes how others show: directions, joiners, marks.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// Longest remote sentence kept, in characters.
 const REMOTE_MAX: usize = 400;
 
@@ -374,12 +379,16 @@ pub(crate) fn clean(text: &str) -> String {
         .split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|w| !w.is_empty())
     {
+        if count >= REMOTE_MAX {
+            out.push('…');
+            return out;
+        }
         if count > 0 {
             out.push(' ');
             count += 1;
         }
-        for c in word.chars() {
-            if count == REMOTE_MAX {
+        for c in word.chars().filter(|c| !is_invisible(*c)) {
+            if count >= REMOTE_MAX {
                 out.push('…');
                 return out;
             }
@@ -407,5 +416,13 @@ mod tests {
         assert_eq!(clean("a\r\n\tb\u{1b}[31m\0c\n"), "a b [31m c");
         let long = clean(&"x".repeat(10_000));
         assert_eq!(long.chars().count(), REMOTE_MAX + 1);
+        // Wherever the words end.
+        for word in ["x ", "xx ", "xxxx ", "xxxxxxxxxxxxxxxx "] {
+            assert!(
+                clean(&word.repeat(5_000)).chars().count() <= REMOTE_MAX + 1,
+                "{word:?}"
+            );
+        }
+        assert_eq!(clean("gnp\u{202e}exe.\u{200b}txt"), "gnpexe.txt");
     }
 }

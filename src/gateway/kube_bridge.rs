@@ -28,6 +28,9 @@ use super::{
     wire::{refusal::Reply, run, run::Run},
 };
 
+/// Longest event of a watch, in bytes: far more than an object may have.
+const MAX_LINE: usize = 8 << 20;
+
 /// What happens to the runs of a project. A restart of the watch begins with `Init`: what is not told again between
 /// that and `InitDone` is gone.
 #[derive(Debug, Clone)]
@@ -219,8 +222,19 @@ impl Bridge {
                     project.learn(Capability::WatchRuns, &Ok(()));
                 }
                 let (status, headers, body) = answer.into_parts();
-                let pieces = futures::stream::try_unfold(body, |mut body| async move {
-                    Ok::<_, GatewayError>(body.next().await?.map(|piece| (piece, body)))
+                // kube keeps a line until it ends, however long.
+                let pieces = futures::stream::try_unfold((body, 0), |(mut body, line)| async move {
+                    let Some(piece) = body.next().await? else {
+                        return Ok(None);
+                    };
+                    let line = match piece.iter().rposition(|byte| *byte == b'\n') {
+                        Some(end) => piece.len() - end - 1,
+                        None => line + piece.len(),
+                    };
+                    if line > MAX_LINE {
+                        return Err(GatewayError::new(ErrorKind::TooLarge, body.subject()));
+                    }
+                    Ok(Some((piece, (body, line))))
                 });
                 return Ok(response(status, &headers, reqwest::Body::wrap_stream(pieces)));
             }
@@ -230,6 +244,9 @@ impl Bridge {
         let error = match whole.reply().accept() {
             // kube logs a body that it cannot read, and a run's body holds parameter values: so it never gets to see one.
             Ok(()) if json.is_err() => super::wire::json::garbled(&whole.reply()),
+            Ok(()) if super::wire::json::is_crowded(&whole.body) => {
+                GatewayError::new(ErrorKind::TooLarge, &whole.subject)
+            }
             Ok(()) => return Ok(response(whole.status, &whole.headers, whole.body.into())),
             Err(error) => error,
         };

@@ -66,8 +66,9 @@ impl Bearer {
         Self {
             access: tokens.access,
             refresh: tokens.refresh,
-            renew_at: life.map(|l| now + l.mul_f64(RENEW_AT)),
-            ends_at: life.map(|l| now + l),
+            // A life beyond what a clock can tell is one without an end.
+            renew_at: life.and_then(|l| now.checked_add(l.mul_f64(RENEW_AT))),
+            ends_at: life.and_then(|l| now.checked_add(l)),
             expires: life.and_then(|l| Timestamp::now().checked_add(l).ok()),
             accepted: AtomicBool::new(false),
         }

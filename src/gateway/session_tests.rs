@@ -152,3 +152,17 @@ fn tokens_that_are_never_accepted_are_not_asked_for_ever_faster() {
     state.reject(&good, &rejected, &policy, now);
     assert_eq!(name(&state.plan(now)), "login", "an accepted token ends the row");
 }
+
+#[test]
+fn a_life_longer_than_any_clock_is_one_without_an_end() {
+    let start = Instant::now();
+    for seconds in [u64::MAX, u64::MAX / 2, i64::MAX as u64, 1 << 40] {
+        let mut state = State::default();
+        let bearer = state.logged_in(Bearer::issued(tokens(Some(seconds)), start));
+        assert_eq!(name(&state.plan(start)), "use", "{seconds} s");
+        assert!(
+            bearer.expires.is_none_or(|end| end > Timestamp::now()),
+            "{seconds} s"
+        );
+    }
+}

@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, HeaderValue, Method, header};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
@@ -25,12 +26,15 @@ use super::{
     telemetry::{CallObserver, CallOutcome, RouteClass},
     wire::{
         answer::proxied as proxied_by_jenkins,
-        refusal::{Reply, X_JENKINS},
+        refusal::{Reply, X_JENKINS, disguises},
     },
 };
 
 /// Longest JSON body taken.
-const MAX_JSON: usize = 32 << 20;
+const MAX_JSON: usize = 16 << 20;
+/// A longer body is read one at a time per connection, so that what a gateway makes us hold does not grow with the number
+/// of objects that ask it.
+const SMALL_JSON: usize = 128 << 10;
 /// How much of an error's body is read.
 const MAX_ERROR: usize = 64 << 10;
 /// Redirects followed for one read.
@@ -43,6 +47,7 @@ pub(crate) struct Transport {
     budget: DefaultDirectRateLimiter,
     observer: Arc<dyn CallObserver>,
     gate: Arc<dyn WriteGate>,
+    large: Arc<Semaphore>,
 }
 
 /// What came back: a success whose body is still to come, or a refusal, whole, because its body says what it means.
@@ -59,6 +64,7 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     body: Body,
     secrets: Vec<SecretString>,
+    large: Arc<Semaphore>,
 }
 
 /// A body that is read piece by piece, each within the time limit.
@@ -77,6 +83,8 @@ pub(crate) struct Whole {
     pub(crate) body: Bytes,
     pub(crate) subject: Subject,
     secrets: Vec<SecretString>,
+    /// Held until the body has been read, where it is a large one.
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Whole {
@@ -98,12 +106,13 @@ impl Whole {
 
     /// Whether the body repeats what must not come into messages; then nobody else gets to see it.
     pub(crate) fn quotes_a_secret(&self) -> bool {
-        let quotes = |secret: &[u8]| {
-            !secret.is_empty() && self.body.windows(secret.len()).any(|window| window == secret)
+        let quotes = |form: &String| {
+            self.body
+                .windows(form.len())
+                .any(|window| window == form.as_bytes())
         };
-        self.secrets
-            .iter()
-            .any(|secret| quotes(secret.expose_secret().as_bytes()))
+        let secrets = self.secrets.iter().map(ExposeSecret::expose_secret);
+        secrets.flat_map(disguises).any(|form| quotes(&form))
     }
 
     /// The error that a refusal stands for.
@@ -167,6 +176,7 @@ impl Transport {
             budget: RateLimiter::direct(quota),
             observer: config.observer.clone(),
             gate: config.gate.clone(),
+            large: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -303,19 +313,22 @@ impl Transport {
                 response,
             },
             secrets: secrets.iter().map(|s| (*s).clone()).collect(),
+            large: self.large.clone(),
         })
     }
 }
 
 impl Answer {
-    /// Reads the whole body: of a success up to 32 MiB, of an error its first 64 KiB.
+    /// Reads the whole body: of a success up to 16 MiB, of an error its first 64 KiB.
     pub(crate) async fn whole(self) -> Result<Whole> {
         let Self {
             status,
             headers,
             mut body,
             secrets,
+            large,
         } = self;
+        let mut permit = None;
         let success = (200..300).contains(&status);
         let subject = body.subject.clone();
         let mut all = BytesMut::new();
@@ -331,6 +344,9 @@ impl Answer {
                     .with_status(status)
                     .with_ambiguous(subject.write));
             }
+            if all.len() + piece.len() > SMALL_JSON && permit.is_none() {
+                permit = Some(body.within(large.clone().acquire_owned()).await?);
+            }
             all.extend_from_slice(&piece);
             if !success && all.len() >= MAX_ERROR {
                 all.truncate(MAX_ERROR);
@@ -344,6 +360,8 @@ impl Answer {
             body,
             subject,
             secrets,
+            // It is never closed.
+            _large: permit.and_then(std::result::Result::ok),
         })
     }
 
@@ -386,12 +404,23 @@ impl Answer {
 impl Body {
     /// The next piece; None at the true end. A body that is shorter than announced is an error, which hyper sees to.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
-        let limit = tokio::time::Instant::now() + self.idle;
-        let limit = self.deadline.map_or(limit, |d| d.min(limit));
+        let limit = self.limit();
         tokio::time::timeout_at(limit, self.response.chunk())
             .await
             .map_err(|_| timed_out(&self.subject))?
             .map_err(|e| failed(&self.subject, &e))
+    }
+
+    /// Waits for something else that the body needs, within the body's own time.
+    async fn within<T>(&self, wait: impl Future<Output = T>) -> Result<T> {
+        tokio::time::timeout_at(self.limit(), wait)
+            .await
+            .map_err(|_| timed_out(&self.subject))
+    }
+
+    fn limit(&self) -> tokio::time::Instant {
+        let limit = tokio::time::Instant::now() + self.idle;
+        self.deadline.map_or(limit, |d| d.min(limit))
     }
 
     /// How many bytes were announced.

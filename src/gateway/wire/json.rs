@@ -70,7 +70,45 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
 
 /// Reads a body as `T`; a body that is not that is [`ErrorKind::Garbled`].
 pub(crate) fn read<T: DeserializeOwned>(reply: &Reply<'_>) -> Result<T> {
+    if is_crowded(reply.body) {
+        return Err(GatewayError::new(ErrorKind::TooLarge, reply.subject)
+            .with_status(reply.status)
+            .with_remote("far more values than such an answer has")
+            .with_ambiguous(reply.subject.write));
+    }
     serde_json::from_slice(reply.body).map_err(|_| garbled(reply))
+}
+
+/// Whether a body holds far more objects, lists or values than its length allows for. `{},{},…` is three bytes of JSON and
+/// hundreds in memory: within the limit of a body that would be gigabytes. Recorded answers have 32 bytes and more for
+/// each object or list, and 12 and more for each value.
+pub(crate) fn is_crowded(body: &[u8]) -> bool {
+    /// So many are always fine.
+    const FREE: usize = 2_000;
+    const BYTES_PER_CONTAINER: usize = 24;
+    const BYTES_PER_VALUE: usize = 6;
+    /// More are not read, however long the body.
+    const CONTAINERS: usize = 200_000;
+    const VALUES: usize = 2_000_000;
+    let (mut containers, mut values) = (0_usize, 0_usize);
+    let mut in_string = false;
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                containers += 1;
+                values += 1;
+            }
+            b',' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    containers > CONTAINERS.min(FREE + body.len() / BYTES_PER_CONTAINER)
+        || values > VALUES.min(FREE + body.len() / BYTES_PER_VALUE)
 }
 
 /// The error for a success whose body is not what the route gives; ambiguous after a write, since it was a success.
@@ -95,6 +133,25 @@ pub(crate) fn garbled(reply: &Reply<'_>) -> GatewayError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_would_be_far_larger_in_memory_is_not_read() {
+        let many = |item: &str, count: usize| format!("[{}0]", format!("{item},").repeat(count));
+        for (item, crowded) in [
+            ("{}", true),
+            ("[]", true),
+            ("1", true),
+            (r#"{"path":"target/a-file.jar","size":17}"#, false),
+            // What is in a string is no value.
+            (
+                r#""a string, with {braces}, [brackets], \\\", and commas,,,,""#,
+                false,
+            ),
+        ] {
+            assert_eq!(is_crowded(many(item, 100_000).as_bytes()), crowded, "{item}");
+            assert!(!is_crowded(many(item, 900).as_bytes()), "few of {item}");
+        }
+    }
 
     #[test]
     fn times_are_read_in_every_form_the_remote_writes() {

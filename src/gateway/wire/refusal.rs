@@ -9,9 +9,12 @@ use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::gateway::{
-    error::{ErrorKind, GatewayError, Result, Subject},
-    telemetry::RouteClass,
+use crate::{
+    disguise,
+    gateway::{
+        error::{ErrorKind, GatewayError, Result, Subject},
+        telemetry::RouteClass,
+    },
 };
 
 /// An answer as it came: what every parser of [`wire`](super) takes.
@@ -39,13 +42,30 @@ impl Reply<'_> {
         }
     }
 
-    /// Takes secrets out of a sentence, once its meaning was read: a secret may be an ordinary word.
+    /// Takes secrets out of a sentence, once its meaning was read: a secret may be an ordinary word. A remote that echoes
+    /// a request echoes them as they were sent: in a form, in JSON, in a header.
     pub(crate) fn redact(&self, sentence: impl Into<String>) -> String {
-        self.secrets
-            .iter()
-            .map(ExposeSecret::expose_secret)
-            .filter(|secret| !secret.is_empty())
-            .fold(sentence.into(), |text, secret| text.replace(secret, "[redacted]"))
+        let mut sentence = sentence.into();
+        for secret in self.secrets.iter().map(ExposeSecret::expose_secret) {
+            let mut forms = disguises(secret);
+            // A form may contain another.
+            forms.sort_unstable_by_key(|form| std::cmp::Reverse(form.len()));
+            for form in forms {
+                if sentence.contains(&form) {
+                    sentence = sentence.replace(&form, "[redacted]");
+                }
+            }
+        }
+        sentence
+    }
+}
+
+/// What a text must not have in it where this is a secret. Of a very short one only itself: its other forms are in any text.
+pub(crate) fn disguises(secret: &str) -> Vec<String> {
+    match secret.len() {
+        0 => vec![],
+        1..4 => vec![secret.to_owned()],
+        _ => disguise::forms(secret),
     }
 }
 

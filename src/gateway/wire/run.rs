@@ -11,7 +11,7 @@ use super::{
     refusal::Reply,
 };
 use crate::gateway::{
-    error::Result,
+    error::{ErrorKind, GatewayError, Result},
     names::{EncodedBranch, RunId, RunRef},
 };
 
@@ -277,12 +277,21 @@ pub fn run(reply: &Reply<'_>) -> Result<Run> {
     }
 }
 
+/// Runs of one list: no project keeps so many, and a gateway may not make us hold them.
+const MAX_RUNS: usize = 20_000;
+
 /// Reads a list of runs: the kapis envelope, or a Kubernetes list.
 pub fn runs(reply: &Reply<'_>) -> Result<Page<Run>> {
     reply.accept()?;
     // null, as other lists may be (finding F-B12), has nothing in it.
     let list: Option<Envelope<Object>> = read(reply)?;
     let (items, total) = list.map_or_else(Default::default, |list| (list.items, list.total_items));
+    if items.len() > MAX_RUNS {
+        let why = format!("more than {MAX_RUNS} runs");
+        return Err(GatewayError::new(ErrorKind::TooLarge, reply.subject)
+            .with_status(reply.status)
+            .with_remote(&why));
+    }
     let items: Vec<Run> = items.into_iter().map(run_of).collect();
     Ok(Page {
         total: total.max(items.len() as u64),

@@ -150,6 +150,22 @@ struct Input {
     parameters: Vec<JenkinsParameter>,
 }
 
+/// Stages and steps that are taken of one answer, together: Jenkins itself gives pages of this size. What is beyond them
+/// would be held for nobody, because a status and a log name far fewer.
+const MAX_NODES: usize = 10_000;
+
+/// The first nodes, as many as are taken.
+fn first(mut nodes: Vec<Node>) -> impl Iterator<Item = Node> {
+    let mut room = MAX_NODES;
+    nodes.truncate(room);
+    nodes.into_iter().map_while(move |mut node| {
+        room = room.checked_sub(1)?;
+        node.steps.truncate(room);
+        room -= node.steps.len();
+        Some(node)
+    })
+}
+
 /// Reads the nodedetails of a run: None while there is nothing to tell, which the remote says with a 500.
 pub fn stages(reply: &Reply<'_>) -> Result<Option<Vec<Stage>>> {
     match reply.accept() {
@@ -158,27 +174,27 @@ pub fn stages(reply: &Reply<'_>) -> Result<Option<Vec<Stage>>> {
         Err(error) => return Err(error),
     }
     let nodes: Option<Vec<Node>> = read(reply)?;
-    Ok(nodes.map(|nodes| nodes.into_iter().map(stage_of).collect()))
+    Ok(nodes.map(|nodes| first(nodes).map(stage_of).collect()))
 }
 
 /// Reads the nodes of a build as v1alpha2 gives them: its stages, without steps.
 pub fn nodes(reply: &Reply<'_>) -> Result<Vec<Stage>> {
     reply.accept()?;
     let nodes: Option<Vec<Node>> = read(reply)?;
-    Ok(nodes.into_iter().flatten().map(stage_of).collect())
+    Ok(first(nodes.unwrap_or_default()).map(stage_of).collect())
 }
 
 /// Reads the steps of a node as v1alpha2 gives them.
 pub fn steps(reply: &Reply<'_>) -> Result<Vec<Step>> {
     reply.accept()?;
     let steps: Option<Vec<Node>> = read(reply)?;
-    Ok(steps.into_iter().flatten().map(step_of).collect())
+    Ok(first(steps.unwrap_or_default()).map(step_of).collect())
 }
 
 /// Reads the stages annotation of a run; None if it holds none.
 pub fn stages_from_annotation(text: &str) -> Option<Vec<Stage>> {
     let nodes: Vec<Node> = serde_json::from_str(text).ok()?;
-    Some(nodes.into_iter().map(stage_of).collect())
+    Some(first(nodes).map(stage_of).collect())
 }
 
 fn millis(n: Option<i64>) -> Option<u64> {
@@ -215,5 +231,25 @@ fn step_of(node: Node) -> Step {
             submitter: text(i.submitter),
             parameters: i.parameters.into_iter().map(DeclaredParameter::from).collect(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_brings_more_stages_and_steps_than_anybody_reads() {
+        let step = r#"{"id":"7"}"#;
+        let of = |steps: usize| format!(r#"{{"id":"6","steps":[{}]}}"#, vec![step; steps].join(","));
+        for (stages, most) in [
+            (vec![of(3), of(4)], (2, 7)),
+            (vec![of(20_000)], (1, MAX_NODES - 1)),
+            (vec![of(0); 20_000], (MAX_NODES, 0)),
+        ] {
+            let read = stages_from_annotation(&format!("[{}]", stages.join(","))).expect("stages");
+            let steps: usize = read.iter().map(|stage| stage.steps.len()).sum();
+            assert_eq!((read.len(), steps), most);
+        }
     }
 }

@@ -8,7 +8,7 @@ use aho_corasick::{
     nfa::contiguous::NFA,
 };
 
-use crate::{api::conditions::Reason, trouble::Trouble};
+use crate::{api::conditions::Reason, disguise, trouble::Trouble};
 
 /// What stands for a secret value.
 pub const MASK: &str = "****";
@@ -17,8 +17,9 @@ pub const MIN_MASKED: usize = 4;
 
 /// The values that a text must not show. Cannot be printed; cheap to clone.
 ///
-/// Of each value these are masked: the whole without white space around it, each of its lines likewise, and both as they
-/// look inside a JSON string, because pipelines print their parameters so. What is shorter than [`MIN_MASKED`] is not.
+/// Of each value these are masked: the whole without white space around it, each of its lines likewise, and both in every
+/// disguise that [`disguise`] knows, because pipelines print what they are given as JSON, in URLs, in traces of the shell and
+/// in headers. What is shorter than [`MIN_MASKED`] is not.
 #[derive(Clone, Default)]
 pub struct Masks(Option<Arc<Patterns>>);
 
@@ -41,13 +42,11 @@ fn forms(value: &str) -> impl Iterator<Item = String> {
     let lines: Vec<String> = whole.lines().map(|line| line.trim().to_owned()).collect();
     let plain = [whole.trim().to_owned()].into_iter().chain(lines);
     plain
-        .flat_map(|form| [in_json(&form), form])
+        .flat_map(|form| {
+            let disguised = form.chars().count() >= MIN_MASKED;
+            if disguised { disguise::forms(&form) } else { vec![] }
+        })
         .filter(|form| form.chars().count() >= MIN_MASKED)
-}
-
-fn in_json(text: &str) -> String {
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted[1..quoted.len() - 1].to_owned()
 }
 
 impl Masks {
@@ -207,8 +206,15 @@ impl Masker {
             emit(&self.held[at..end]);
             at = end;
         }
-        self.held.drain(..at);
-        self.hidden = kept.into_iter().map(|(from, to)| (from - at, to - at)).collect();
+        // What is decided of an occurrence that is kept will never be shown, and no other can begin in it: only its end counts.
+        // Without this, a value that overlaps itself would have a line of it held as a whole, however long.
+        let gone = if kept.is_empty() { at } else { decided.max(at) };
+        self.held.drain(..gone);
+        let moved = |place: usize| place.saturating_sub(gone);
+        self.hidden = kept
+            .into_iter()
+            .map(|(from, to)| (moved(from), moved(to)))
+            .collect();
     }
 }
 
@@ -294,6 +300,37 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&out), "plain text and ");
         masker.push(b"ting", &mut |p| out.extend_from_slice(p));
         assert_eq!(String::from_utf8_lossy(&out), "plain text and hunting");
+    }
+
+    #[test]
+    fn a_value_that_overlaps_itself_holds_back_no_more_than_its_length() {
+        let mut masker = Masker::new(masks(&["aaaa", "abab"]));
+        let mut out = Vec::new();
+        for _ in 0..1000 {
+            masker.push(b"aaaaaaaa", &mut |p| out.extend_from_slice(p));
+            assert!(masker.held.len() <= 2 * 4 + 8, "{} bytes held", masker.held.len());
+        }
+        masker.push(b" b", &mut |p| out.extend_from_slice(p));
+        masker.finish(&mut |p| out.extend_from_slice(p));
+        assert_eq!(String::from_utf8_lossy(&out), "**** b");
+    }
+
+    #[test]
+    fn a_value_in_disguise_is_masked() {
+        let masks = masks(&["it's s3cret/4711"]);
+        for (text, masked) in [
+            ("GET /x?key=it%27s%20s3cret%2F4711&y=1", "GET /x?key=****&y=1"),
+            ("curl -d key=it%27s+s3cret%2F4711", "curl -d key=****"),
+            (r"+ login 'it'\''s s3cret/4711'", "+ login '****'"),
+        ] {
+            assert_eq!(masks.apply(text), masked, "{text}");
+        }
+        // `robo:it's s3cret/4711`, as an Authorization header has it: but for the characters that it shares with `robo:`.
+        let header = masks.apply("Authorization: Basic cm9ibzppdCdzIHMzY3JldC80NzEx");
+        assert!(
+            header.starts_with("Authorization: Basic cm9ibzp") && header.ends_with("****"),
+            "{header}"
+        );
     }
 
     #[test]
