@@ -75,6 +75,12 @@ impl ReferenceIndex {
         maps.of.insert(from.clone(), references);
     }
 
+    /// How many objects of `kind` are referred to.
+    pub fn targets(&self, kind: Kind) -> usize {
+        let maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.to.keys().filter(|(of, _)| *of == kind).count()
+    }
+
     /// `from` is gone.
     pub fn forget(&self, from: &ObjectKey) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(from);

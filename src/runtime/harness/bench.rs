@@ -123,6 +123,12 @@ impl Reconciler for Script {
     }
 
     fn references(&self, object: &TenantConnection) -> std::collections::BTreeSet<Reference> {
+        // `via-X-1` goes through the connection `X`, as a BuildRequest would.
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let via = name.strip_prefix("via-").and_then(|rest| rest.split('-').next());
+        if let Some(connection) = via {
+            return [Reference::to::<TenantConnection>(connection)].into();
+        }
         let secret = object.spec.credentials.password.as_ref();
         secret
             .map(|p| Reference::to::<k8s_openapi::api::core::v1::Secret>(p.secret_ref.name.clone()))

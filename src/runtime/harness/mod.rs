@@ -4,6 +4,7 @@
 mod bench;
 mod known;
 mod run;
+mod shares;
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 

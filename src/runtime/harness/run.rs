@@ -1,6 +1,11 @@
 //! One controller's loop. It alone starts reconciles, and it never waits for one of them.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 use kube::{
@@ -20,6 +25,7 @@ use super::{
     Env, ReconcileError, Reconciler, Requeue,
     known::{Known, News},
     let_go_refused,
+    shares::{Shares, share},
 };
 use crate::{
     api::{FINALIZER, conditions::Reason},
@@ -46,11 +52,15 @@ pub struct Loop<R: Reconciler> {
     known: Known,
     queue: WorkQueue<ObjectKey>,
     running: JoinSet<Done>,
+    /// Objects that wait until a place of their connection is given back.
+    parked: HashMap<ObjectKey, VecDeque<ObjectKey>>,
 }
 
 /// A reconcile that ended.
 struct Done {
     key: ObjectKey,
+    /// The TenantConnection that it went through.
+    connection: Option<ObjectKey>,
     end: End,
 }
 
@@ -63,6 +73,8 @@ enum End {
     Panicked,
     Invalid,
     Gone,
+    /// All places of its connection were taken: nothing was done.
+    Parked,
 }
 
 impl<R: Reconciler> Loop<R> {
@@ -77,6 +89,7 @@ impl<R: Reconciler> Loop<R> {
                 reconciler,
                 env,
                 references: ReferenceIndex::default(),
+                shares: Shares::default(),
             }),
             sightings,
             rings,
@@ -84,6 +97,7 @@ impl<R: Reconciler> Loop<R> {
             known: Known::default(),
             queue: WorkQueue::default(),
             running: JoinSet::new(),
+            parked: HashMap::new(),
         }
     }
 
@@ -175,12 +189,18 @@ impl<R: Reconciler> Loop<R> {
 
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
         // A panic is caught inside the task, and nothing aborts one before the drain.
-        let Ok(Done { key, end }) = done else { return };
+        let Ok(Done { key, connection, end }) = done else {
+            return;
+        };
         self.queue.done(&key);
+        if let Some(connection) = connection {
+            let parked = matches!(end, End::Parked).then(|| key.clone());
+            self.place_free(connection, parked);
+        }
         let env = &self.worker.env;
         let backoff = |at_least: Duration| env.backoffs.fail(R::Kind::KIND, &key).max(at_least);
         let pause = match &end {
-            End::Requeue(Requeue::OnChange) | End::Invalid | End::Gone => None,
+            End::Requeue(Requeue::OnChange) | End::Invalid | End::Gone | End::Parked => None,
             End::Requeue(Requeue::After(pause)) => Some(*pause),
             End::Requeue(Requeue::Backoff { at_least }) => Some(backoff(at_least.unwrap_or_default())),
             End::Failed(error) if error.is_conflict() => Some(CONFLICT_PAUSE),
@@ -203,13 +223,32 @@ impl<R: Reconciler> Loop<R> {
             End::Panicked => {
                 tracing::error!(kind = %R::Kind::KIND, object = %key, "reconcile panicked: please report this defect");
             }
-            End::Requeue(Requeue::Backoff { .. }) => {}
+            End::Requeue(Requeue::Backoff { .. }) | End::Parked => {}
             End::Requeue(_) | End::Invalid | End::Gone => env.backoffs.reset(R::Kind::KIND, &key),
         }
         if let Some(at) = pause.and_then(|pause| Instant::now().checked_add(pause))
             && self.known.contains(&key)
         {
             self.queue.push(key, at);
+        }
+    }
+
+    /// A reconcile through `connection` has ended: the next that waits for a place begins. `parked` is one that found none.
+    fn place_free(&mut self, connection: ObjectKey, parked: Option<ObjectKey>) {
+        let waiting = self.parked.entry(connection.clone()).or_default();
+        let found_none = parked.is_some();
+        waiting.extend(parked);
+        // Who holds a place wakes the next when it ends; where nobody does any more, that was missed.
+        let next = if found_none && self.worker.shares.is_used(&connection) {
+            None
+        } else {
+            waiting.pop_front()
+        };
+        if waiting.is_empty() {
+            self.parked.remove(&connection);
+        }
+        if let Some(next) = next.filter(|next| self.known.contains(next)) {
+            self.queue.push(next, Instant::now());
         }
     }
 
@@ -231,6 +270,7 @@ struct Worker<R: Reconciler> {
     reconciler: R,
     env: Env,
     references: ReferenceIndex,
+    shares: Shares,
 }
 
 /// An object as it was read.
@@ -246,7 +286,8 @@ enum Read<K> {
 impl<R: Reconciler> Worker<R> {
     async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Done {
         let started = Instant::now();
-        let work = AssertUnwindSafe(self.work(&key)).catch_unwind();
+        let mut connection = None;
+        let work = AssertUnwindSafe(self.work(&key, &mut connection)).catch_unwind();
         let end = match timeout(R::TIME_LIMIT, work).await {
             Ok(Ok(end)) => end,
             Ok(Err(_)) => End::Panicked,
@@ -262,14 +303,15 @@ impl<R: Reconciler> Worker<R> {
             End::Panicked => ReconcileResult::Panic,
             End::Invalid => ReconcileResult::Invalid,
             End::Gone => ReconcileResult::Gone,
+            End::Parked => return Done { key, connection, end },
         };
         self.env
             .metrics
             .reconciled(R::Kind::KIND, result, started.elapsed());
-        Done { key, end }
+        Done { key, connection, end }
     }
 
-    async fn work(&self, key: &ObjectKey) -> End {
+    async fn work(&self, key: &ObjectKey, connection: &mut Option<ObjectKey>) -> End {
         let object = match self.read(key).await {
             Ok(Read::Good(object)) => object,
             Ok(Read::Gone) => {
@@ -291,7 +333,20 @@ impl<R: Reconciler> Worker<R> {
             return End::Gone;
         }
         // Before the reconcile reads what is referred to: a change after that read then finds its way here.
-        self.references.set(key, self.reconciler.references(&object));
+        let references = self.reconciler.references(&object);
+        *connection = references
+            .iter()
+            .find(|reference| reference.kind == Kind::TenantConnection)
+            .map(|reference| ObjectKey::new(key.namespace.clone(), reference.name.clone()));
+        self.references.set(key, references);
+        let share = share(
+            self.env.concurrency,
+            self.references.targets(Kind::TenantConnection),
+        );
+        let place = connection.as_ref().map(|to| self.shares.enter(to, share));
+        if matches!(place, Some(None)) {
+            return End::Parked;
+        }
         match self.reconciler.reconcile(Arc::new(object)).await {
             Ok(requeue) => End::Requeue(requeue),
             Err(error) => End::Failed(error),

@@ -296,3 +296,35 @@ async fn a_shutdown_waits_for_what_is_in_flight_and_begins_nothing() {
     assert_eq!(log.running.load(Ordering::SeqCst), 0, "it has ended");
     assert_eq!(log.count("slow"), 1, "nothing else was begun");
 }
+
+#[tokio::test]
+async fn a_connection_that_hangs_leaves_places_for_the_others() {
+    let bench = bench(8, |name, _| match name {
+        name if name.starts_with("via-hangs") => Act::Hold,
+        _ => Act::Then(Requeue::OnChange),
+    });
+    for n in 0..20 {
+        bench.object(&format!("via-hangs-{n}"), 1).await;
+    }
+    bench
+        .log
+        .until("its share to hang", |log| log.running.load(Ordering::SeqCst) == 6)
+        .await;
+    // Others are worked on as if nothing were, also where there are many of them.
+    for n in 0..20 {
+        bench.object(&format!("via-works-{n}"), 1).await;
+    }
+    let worked = |log: &crate::runtime::harness::bench::Log| {
+        (0..20).all(|n| log.count(&format!("via-works-{n}")) == 1)
+    };
+    bench.log.until("the others to be worked on", worked).await;
+    let hanging = || bench.log.running.load(Ordering::SeqCst);
+    assert!(hanging() <= 6, "{} hang", hanging());
+    // Nobody who waited for a place is forgotten.
+    bench.log.go.0.add_permits(20);
+    let all = |log: &crate::runtime::harness::bench::Log| {
+        (0..20).all(|n| log.count(&format!("via-hangs-{n}")) == 1)
+    };
+    bench.log.until("all that waited", all).await;
+    bench.stop().await;
+}
