@@ -15,11 +15,15 @@ use std::{
 };
 
 use kube::{Client, ResourceExt};
+use tokio::time::timeout;
 
 use self::reader::Reader;
 use super::{decide::title, masking::SecretValues, observe::reference};
 use crate::{
-    api::build_request::{BuildRequest, CurrentRun, LogSource, LogStatus, Logs},
+    api::{
+        build_request::{BuildRequest, CurrentRun, LogSource, LogStatus, Logs},
+        conditions::Reason,
+    },
     gateway::ProjectScope,
     runtime::ObjectKey,
     sinks::{
@@ -28,6 +32,14 @@ use crate::{
     },
     trouble::Trouble,
 };
+
+/// How long a look at a live log may take: a gateway that sends it by drops, or without end, must not keep the build from
+/// being followed.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long a live log is let be after that.
+const LET_BE: Duration = Duration::from_secs(600);
+/// How long the whole of it may take at the end. It leaves a reconcile the time to say what came of it.
+const WHOLE: Duration = Duration::from_secs(200);
 
 /// The logs that are being read, one per active BuildRequest.
 #[derive(Default)]
@@ -100,14 +112,30 @@ impl LogReaders {
             }
         };
         if last {
-            let done = self.finish(route, &mut kept).await;
+            let Ok(done) = timeout(WHOLE, self.finish(route, &mut kept)).await else {
+                // Where it was interrupted is not known: the next try begins anew.
+                return Err(Trouble::passing(
+                    Reason::LogUnavailable,
+                    format!("the log did not end within {} s of reading", WHOLE.as_secs()),
+                ));
+            };
             if done.is_err() {
                 // What was read is read; the next try goes on from there.
                 self.lock().insert(key, kept);
             }
             return done;
         }
-        let pulled = kept.look(route, interval).await;
+        let Ok(pulled) = timeout(LOOK, kept.look(route, interval)).await else {
+            let reader = kept.reader.anew();
+            let looked_at = Instant::now().checked_add(LET_BE);
+            let kept = Kept {
+                looked_at,
+                reader,
+                ..kept
+            };
+            self.lock().insert(key, kept);
+            return Ok(None);
+        };
         self.lock().insert(key, kept);
         pulled
     }

@@ -65,6 +65,11 @@ impl Reader {
         }
     }
 
+    /// One like this that has read nothing.
+    pub fn anew(&self) -> Self {
+        Self::new(self.max_bytes, self.masks.clone())
+    }
+
     /// The text so far, and what it is.
     pub fn text(&self) -> (&LogAssembly, LogSource) {
         match &self.steps {

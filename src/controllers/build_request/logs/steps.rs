@@ -252,7 +252,14 @@ impl StepView {
                 let mut broken = None;
                 while let Some(piece) = stream.next().await {
                     match piece {
-                        Ok(piece) => text.push(&piece),
+                        Ok(piece) => {
+                            text.push(&piece);
+                            // Handed on as it comes: a step's log may be of any length.
+                            if text.line.len() > LONG_LINE {
+                                let lines = text.take(false);
+                                self.write(stage, step, &lines);
+                            }
+                        }
                         Err(error) => broken = Some(error),
                     }
                 }
