@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e chaos crash-points soak bench-fetch unit lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos crash-points soak bench-fetch unit fuzz lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-fetch: ## Measure fetches beside curl, and the pods (root for those); writ
 
 unit: ## Run the tests that need no cluster
 	cargo test --workspace --lib
+
+fuzz: ## Feed every parser of remote bytes with spoilt recordings, each for SECONDS=60 from a fresh start
+	TENANTRY_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --workspace --test fuzz -- --nocapture
 
 lint: ## Format, clippy, docs and licences, warnings are errors
 	cargo fmt --all --check
