@@ -125,6 +125,24 @@ impl Ground {
         Ok(())
     }
 
+    /// What a write does may be seen, an object that is gone for example, before the operator has its answer and comes to the
+    /// point after it. Waits for that, and for the operator to be up again.
+    pub async fn until_struck(&mut self, cell: &Cell) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(15);
+        let end = Instant::now() + PATIENCE;
+        if cell.end.kills().is_none() || self.file("struck").exists() {
+            return Ok(());
+        }
+        while Instant::now() < end {
+            let operator = self.stage.operator.as_mut().context("an operator")?;
+            if self.file("struck").exists() && operator.exited()?.is_some() {
+                return self.revive().await;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Takes back what did not happen. True where it did.
     pub fn disarm(&self, cell: &Cell) -> bool {
         let struck = if cell.end.kills().is_some() {

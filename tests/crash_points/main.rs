@@ -137,6 +137,9 @@ async fn tried(ground: &mut Option<Ground>, rung: Rung, cell: &Cell, name: &str)
     };
     ground.arm(cell)?;
     let played = ground.play(cell, name).await;
+    if played.is_ok() && cell.hit == 1 {
+        ground.until_struck(cell).await?;
+    }
     let struck = ground.disarm(cell);
     played?;
     verdict::judge(ground, cell, name).await?;
