@@ -134,8 +134,9 @@ impl Ground {
             return Ok(());
         }
         while Instant::now() < end {
+            let struck = self.file("struck").exists();
             let operator = self.stage.operator.as_mut().context("an operator")?;
-            if self.file("struck").exists() && operator.exited()?.is_some() {
+            if struck && operator.exited()?.is_some() {
                 return self.revive().await;
             }
             sleep(Duration::from_millis(20)).await;
