@@ -233,7 +233,12 @@ async fn connections_are_refused_for_a_time() -> Result<()> {
     for name in ["one", "two"] {
         let error = stage.create(name).await.unwrap_err();
         assert_eq!(code(&error), None, "{error}");
-        assert!(format!("{error:?}").contains("refused"), "{error:?}");
+        // One that was kept open may only now be found to be reset.
+        let said = format!("{error:?}");
+        assert!(
+            said.contains("refused") || said.contains("ConnectionReset"),
+            "{said}"
+        );
     }
     stage.proxy.accept().await;
     stage.create("after").await?;
