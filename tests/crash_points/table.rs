@@ -1,9 +1,10 @@
 //! What is told of the matrix: `target/reliability/crash-points.json`, and the tables in `docs/reliability.md`.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use serde_json::json;
+use tenantry_test_support::page;
 
 use crate::plan::{self, Cell, End, Rung};
 
@@ -64,7 +65,7 @@ pub fn balance(results: &Results) -> String {
 /// Writes the JSON, and the tables after the long form, or where `TENANTRY_RENEW` asks for them.
 pub fn tell(form: Form, results: &Results) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let commit = commit(root)?;
+    let commit = page::commit(root)?;
     let rows: Vec<_> = results
         .iter()
         .map(|(cell, came)| {
@@ -101,11 +102,10 @@ pub fn tell(form: Form, results: &Results) -> Result<()> {
         serde_json::to_string_pretty(&told)? + "\n",
     )?;
     if form == Form::Long || std::env::var_os("TENANTRY_RENEW").is_some() {
-        let page = root.join("docs/reliability.md");
-        let text = fs::read_to_string(&page)?;
-        fs::write(
-            &page,
-            with_part(&text, "crash points", &tables(form, &commit, results))?,
+        page::renew_part(
+            &root.join("docs/reliability.md"),
+            "crash points",
+            &tables(form, &commit, results),
         )?;
     }
     Ok(())
@@ -118,24 +118,6 @@ const fn command(form: Form) -> &'static str {
         }
         Form::Long => "make crash-points",
     }
-}
-
-fn commit(root: &Path) -> Result<String> {
-    let output = Command::new("git")
-        .args(["describe", "--always", "--dirty", "--exclude=*"])
-        .current_dir(root)
-        .output()
-        .context("git")?;
-    ensure!(output.status.success(), "git describe failed");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-/// `text` with the part between the markers `<!-- begin NAME -->` and `<!-- end NAME -->` replaced.
-fn with_part(text: &str, name: &str, part: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- begin {name} -->"), format!("<!-- end {name} -->"));
-    let (head, rest) = text.split_once(&begin).with_context(|| format!("no {begin}"))?;
-    let (_, tail) = rest.split_once(&end).with_context(|| format!("no {end}"))?;
-    Ok(format!("{head}{begin}\n\n{}\n{end}{tail}", part.trim_end()))
 }
 
 /// A table a rung: a line a write, a column a kind of end.
@@ -201,13 +183,4 @@ fn field(here: &[&Came], reasons: &mut Vec<&'static str>) -> String {
         })
         .collect();
     words.join(", ")
-}
-
-#[test]
-fn a_part_of_the_page_is_replaced_and_nothing_else() {
-    let page = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n";
-    let renewed = with_part(page, "x", "new\n").unwrap();
-    assert_eq!(renewed, "a\n<!-- begin x -->\n\nnew\n<!-- end x -->\nb\n");
-    assert_eq!(with_part(&renewed, "x", "new").unwrap(), renewed);
-    assert!(with_part(page, "y", "new").is_err());
 }

@@ -11,6 +11,7 @@ mod cluster;
 pub mod fault_proxy;
 mod namespace;
 mod operator;
+pub mod page;
 mod probe;
 mod process;
 pub mod recorded;
