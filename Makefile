@@ -23,15 +23,17 @@ test: lint ## Run every check and every test; tells how many ran in each suite
 e2e: ## Run the tests that need a node (root; installs containerd and buildah): image, chart, operator in a pod
 	hack/e2e.sh
 
-chaos: ## Kill the operator 1,000 times under 500 builds and balance the books (TENANTRY_CHAOS_… changes size, seed, rates)
-	TENANTRY_CHAOS_BUILDS=$${TENANTRY_CHAOS_BUILDS:-500} TENANTRY_CHAOS_KILLS=$${TENANTRY_CHAOS_KILLS:-1000} \
-	    cargo test --workspace --test chaos -- --nocapture every_build_is_built_once
+chaos: ## Kill the operator 1,000 times under 500 builds and balance the books; renews docs/reliability.md (TENANTRY_CHAOS_… changes size, seed, rates)
+	TENANTRY_RELIABILITY=long TENANTRY_CHAOS_BUILDS=$${TENANTRY_CHAOS_BUILDS:-500} \
+	    TENANTRY_CHAOS_KILLS=$${TENANTRY_CHAOS_KILLS:-1000} TENANTRY_CHAOS_LIFE_MS=$${TENANTRY_CHAOS_LIFE_MS:-4000} \
+	    TENANTRY_CHAOS_REQUESTS=$${TENANTRY_CHAOS_REQUESTS:-60} \
+	    cargo test --workspace --features crash-points --test chaos -- --nocapture every_build_is_built_once
 
 crash-points: ## Try every crash point and every bad end of a write; renews docs/reliability.md (long)
-	TENANTRY_RELIABILITY=long cargo test --features crash-points --test crash_points -- --nocapture
+	TENANTRY_RELIABILITY=long cargo test --workspace --features crash-points --test crash_points -- --nocapture
 
 soak: ## Send random sequences through the model for an hour (TENANTRY_SOAK_SECONDS)
-	TENANTRY_SOAK_SECONDS=$${TENANTRY_SOAK_SECONDS:-3600} cargo test --workspace --lib -- --nocapture whatever_happens_the_promises_hold
+	TENANTRY_SOAK_SECONDS=$${TENANTRY_SOAK_SECONDS:-3600} cargo test --workspace --features crash-points --lib -- --nocapture whatever_happens_the_promises_hold
 
 bench-fetch: ## Measure fetches beside curl, and the pods (root for those); writes target/bench/fetch.json
 	hack/bench-fetch.sh

@@ -61,6 +61,8 @@ impl RungBalance {
 pub struct Balance {
     /// The commit that was tested.
     pub commit: String,
+    /// The command that did it.
+    pub command: String,
     /// What all that is random came from.
     pub seed: u64,
     /// How long it took, settling included.
@@ -89,9 +91,10 @@ pub struct Balance {
 
 impl Balance {
     /// Without the rungs, which the audit fills in.
-    pub fn new(settings: &Settings, stage: &Stage, killed: &Killed, took: Duration) -> Self {
+    pub fn new(settings: &Settings, stage: &Stage, killed: &Killed, took: Duration, commit: String) -> Self {
         Self {
-            commit: commit(),
+            commit,
+            command: settings.command().to_owned(),
             seed: settings.seed,
             seconds: took.as_secs(),
             kills: killed.kills,
@@ -129,8 +132,36 @@ impl Balance {
         std::fs::write(file, json + "\n").expect("a file");
     }
 
+    /// The part of the docs that tells it.
+    pub fn part(&self) -> String {
+        let served: u64 = self.faults.values().sum();
+        let kinds: Vec<_> = self
+            .faults
+            .iter()
+            .map(|(kind, times)| format!("{} {times}", words(*kind)))
+            .collect();
+        let [intended, sending, submitted, started, ended] = self.states_at_kill;
+        format!(
+            "Made by `{}` at commit `{}`, seed {}, in {} min. {} kills, {} of them before the operator was ready; {} \
+             unfinished objects at a kill, on average. The runs of these, at all kills together: {intended} intended, \
+             {sending} sending, {submitted} submitted, {started} started, {ended} ended and being brought home. {} requests \
+             reached the gateway, {served} of them met a fault ({} of a thousand were to): {}.\n\n{}",
+            self.command,
+            self.commit,
+            self.seed,
+            self.seconds.div_ceil(60),
+            self.kills,
+            self.kills_on_the_way_up,
+            self.unfinished_at_kill,
+            self.requests,
+            self.faults_permille,
+            kinds.join(", "),
+            self.table()
+        )
+    }
+
     /// The table, as Markdown.
-    pub fn table(&self) -> String {
+    fn table(&self) -> String {
         let mut text = String::from(
             "| rung | requests | tokens | Jenkins builds | duplicates | losses | unfinished | ambiguous | logs missing | artifacts missing |\n|---|---|---|---|---|---|---|---|---|---|\n",
         );
@@ -177,13 +208,8 @@ impl fmt::Display for Balance {
     }
 }
 
-fn commit() -> String {
-    let git = std::process::Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output();
-    git.ok()
-        .filter(|out| out.status.success())
-        .map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned())
-        .unwrap_or_default()
+/// A kind of fault, for people.
+fn words(kind: FaultKind) -> String {
+    let name = serde_json::to_value(kind).expect("JSON");
+    name.as_str().expect("a word").replace('_', " ")
 }

@@ -8,7 +8,7 @@ use std::{
 
 use fastrand::Rng;
 use tenantry::api::build_request::{BuildRequest, RunState};
-use tenantry_test_support::{Seen, wait_for};
+use tenantry_test_support::{Seen, page, wait_for};
 use tokio::time::sleep;
 
 use crate::{
@@ -53,7 +53,9 @@ async fn every_build_is_built_once_however_often_the_operator_is_killed() {
     })
     .await;
     let watched = Watched::start(stage.api::<BuildRequest>());
-    let began = Instant::now();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Now: while it goes on for long, somebody may work on the tree.
+    let (began, commit) = (Instant::now(), page::commit(root).expect("a commit"));
     stage.simulator.control().random_faults(Some(settings.faults()));
     let killed = Killer {
         settings: &settings,
@@ -66,12 +68,15 @@ async fn every_build_is_built_once_however_often_the_operator_is_killed() {
     .await;
     stage.simulator.control().random_faults(None);
     let unsettled = settle(&stage, &planned, &watched, settings.settle).await;
-    let mut balance = Balance::new(&settings, &stage, &killed, began.elapsed());
+    let mut balance = Balance::new(&settings, &stage, &killed, began.elapsed(), commit);
     audit::audit(&stage, &planned, &watched, &mut balance).await;
     balance.problems.extend(unsettled);
     balance.sum();
     println!("{balance}");
-    balance.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("target/reliability/chaos.json"));
+    balance.write(&root.join("target/reliability/chaos.json"));
+    if settings.long {
+        page::renew_part(&root.join("docs/reliability.md"), "kill loop", &balance.part()).expect("a page");
+    }
     assert!(
         balance.holds(),
         "the books do not balance, seed {}:\n{}",
@@ -155,8 +160,10 @@ impl Killer<'_> {
         let ledger = stage.simulator.ledger();
         let until = ledger.len() + rng.usize(0..=self.settings.requests);
         let end = Instant::now() + self.settings.life;
-        while ledger.len() < until && Instant::now() < end {
-            sleep(Duration::from_millis(2)).await;
+        // Whoever has nothing to do sends nothing.
+        let busy = || self.watched.count(Standing::Busy) > 0;
+        while ledger.len() < until && Instant::now() < end && busy() {
+            sleep(Duration::from_millis(5)).await;
         }
         sleep(Duration::from_millis(rng.u64(0..20))).await;
     }

@@ -7,6 +7,8 @@ use tenantry_simulator::RandomFaults;
 /// How much, how fast, how bad.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether this is the long form, which is told in the docs.
+    pub long: bool,
     /// How many BuildRequests.
     pub builds: usize,
     /// How often the operator is killed.
@@ -29,13 +31,23 @@ impl Settings {
     pub fn from_env() -> Self {
         let builds = number("BUILDS", 36);
         Self {
+            long: std::env::var("TENANTRY_RELIABILITY").as_deref() == Ok("long"),
             builds,
             kills: number("KILLS", 40),
             permille: number("FAULTS_PERMILLE", 30),
-            requests: number("REQUESTS", 60),
-            life: Duration::from_millis(number("LIFE_MS", 4_000)),
+            requests: number("REQUESTS", 40),
+            life: Duration::from_millis(number("LIFE_MS", 1_200)),
             seed: number("SEED", fastrand::u64(..)),
             settle: Duration::from_secs(number("SETTLE_SECONDS", 180 + builds as u64)),
+        }
+    }
+
+    /// The command that does this.
+    pub const fn command(&self) -> &'static str {
+        if self.long {
+            "make chaos"
+        } else {
+            "cargo test --workspace --features crash-points --test chaos"
         }
     }
 
