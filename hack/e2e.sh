@@ -23,4 +23,5 @@ for tag in e2e e2e-next; do
 done
 # The tests wait more than they compute; those that must run alone see to that.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
-exec cargo test --workspace --test e2e_node -- --include-ignored "$@"
+# With the features of hack/test.sh, so that there is one build for both; the operator is the image's, which has none.
+exec cargo test --workspace --features crash-points --test e2e_node -- --include-ignored "$@"

@@ -152,7 +152,7 @@ pub struct FileSelection {
     /// Remove files of an earlier revision that the new one lacks.
     #[serde(default = "yes")]
     pub prune: bool,
-    /// Files on their way at a time, into a volume; 4 where unset. Into a ConfigMap they come one after the other.
+    /// Files on their way at a time, into a volume; 4 where unset, and at most 8 of more than 1 MiB. Into a ConfigMap they come one after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub parallel: Option<u8>,

@@ -14,9 +14,9 @@ use super::{
     progress::Progress,
     publish::publish,
     remote::RemoteRun,
-    staging::Clerk,
+    staging::{Clerk, Room},
     start::Start,
-    transfers::{Fetching, Queue},
+    transfers::{Fetching, LARGE_AT_ONCE, Queue},
 };
 use crate::{gateway::Gateway, runtime::shutdown::Shutdown, sinks::selection::Selection};
 
@@ -139,7 +139,9 @@ async fn fetch(
         progress: Arc::clone(progress),
         clerk,
         tracker: tracker.clone(),
+        room: Room::default(),
         unlisted: Arc::new(AtomicU64::new(unlisted)),
+        large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
         alone: Arc::new(Semaphore::new(1)),
         queue: Queue::new(wanted),
     };

@@ -16,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use cap_std::fs::File;
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -31,8 +34,10 @@ use crate::{gateway::Receiver, sinks::hex};
 
 /// After how many bytes of a large file what there is of it is made safe.
 const CHECKPOINT: u64 = 64 << 20;
-/// Pieces of a file that wait to be written; one has up to 400 KB.
-const WAITING: usize = 4;
+/// Bytes that wait to be written, of all files together: what the process takes must not grow with their number.
+const WAITING: usize = 2 << 20;
+/// Pieces of one file that wait; those of a slow network are small.
+const PIECES: usize = 64;
 /// Lines of the journal that are written at a time.
 const BATCH: usize = 256;
 /// Bytes read at a time.
@@ -49,6 +54,7 @@ pub struct Part {
     received: u64,
     progress: Arc<Progress>,
     budget: Budget,
+    room: Room,
     orders: mpsc::Sender<Order>,
     writer: JoinHandle<Result<Option<Kept>, Failure>>,
 }
@@ -62,8 +68,27 @@ pub enum Budget {
     Shared(Arc<AtomicU64>),
 }
 
+/// Room for the bytes that wait to be written, shared by all files.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WAITING)))
+    }
+}
+
+impl Room {
+    /// Waits until there is room for `bytes`. A piece that is larger than all of it gets all of it.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(WAITING)).unwrap_or(u32::MAX);
+        // Nobody closes it.
+        Arc::clone(&self.0).acquire_many_owned(bytes).await.ok()
+    }
+}
+
 enum Order {
-    Piece(Bytes),
+    Piece(Bytes, Option<OwnedSemaphorePermit>),
     Restart,
     Finish,
 }
@@ -75,6 +100,7 @@ impl Part {
         staging: &Folder,
         path: &RelativePath,
         budget: Budget,
+        room: Room,
         clerk: Clerk,
         progress: Arc<Progress>,
         tracker: &TaskTracker,
@@ -85,7 +111,7 @@ impl Part {
             .metadata()
             .map_err(|why| staging.failed("look at", &name, &why))?
             .len();
-        let (orders, inbox) = mpsc::channel(WAITING);
+        let (orders, inbox) = mpsc::channel(PIECES);
         let writer = Writer {
             path: path.clone(),
             file,
@@ -98,6 +124,7 @@ impl Part {
             received: 0,
             progress,
             budget,
+            room,
             orders,
             writer: tracker.spawn_blocking(move || writer.run(received, inbox)),
         };
@@ -161,7 +188,8 @@ impl Receiver for Part {
 
     async fn take(&mut self, piece: Bytes) -> Result<(), Failure> {
         self.count(piece.len() as u64)?;
-        self.order(Order::Piece(piece)).await
+        let room = self.room.take(piece.len()).await;
+        self.order(Order::Piece(piece, room)).await
     }
 }
 
@@ -204,7 +232,7 @@ impl Writer {
         let mut safe = self.written;
         let whole = loop {
             match inbox.blocking_recv() {
-                Some(Order::Piece(piece)) => {
+                Some(Order::Piece(piece, _room)) => {
                     self.file.write_all(&piece)?;
                     self.digest.update(&piece);
                     self.written += piece.len() as u64;

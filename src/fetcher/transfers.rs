@@ -20,7 +20,7 @@ use super::{
     plan::Plan,
     progress::Progress,
     remote::{self, RemoteRun},
-    staging::{Budget, Clerk, Part},
+    staging::{Budget, Clerk, Part, Room},
     start::Wanted,
 };
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
 
 /// A file of more bytes is fetched alone where the remote would hold it in its memory (contract §4.5, finding F-J).
 const LARGE: u64 = 1 << 20;
+/// So many of those are on their way at a time, whatever `parallel` says: each takes up to a megabyte of memory, and more
+/// of them do not make it quicker.
+pub const LARGE_AT_ONCE: usize = 8;
 /// Files per worker that are being made safe while the next one is on its way already.
 const FINISHING: usize = 4;
 
@@ -71,8 +74,12 @@ pub struct Fetching {
     pub clerk: Clerk,
     /// Who writes files.
     pub tracker: TaskTracker,
+    /// Where bytes wait to be written.
+    pub room: Room,
     /// Bytes that files of unlisted size may have together.
     pub unlisted: Arc<AtomicU64>,
+    /// Who has one of these may fetch a large file.
+    pub large: Arc<Semaphore>,
     /// Who has this is the only one that the remote may have to hold in its memory.
     pub alone: Arc<Semaphore>,
     /// What is to be done.
@@ -118,6 +125,11 @@ impl Fetching {
 
     /// Receives a file into the staging directory.
     async fn bring(&self, path: &RelativePath, size: u64) -> Result<Part, Failure> {
+        let _turn = if size > LARGE {
+            self.large.acquire().await.ok()
+        } else {
+            None
+        };
         let budget = if size > 0 {
             Budget::Listed
         } else {
@@ -126,7 +138,9 @@ impl Fetching {
         let mut part = {
             let (desk, path, clerk) = (Arc::clone(&self.desk), path.clone(), self.clerk.clone());
             let (progress, tracker) = (Arc::clone(&self.progress), self.tracker.clone());
-            blocking(move || Part::open(&desk.staging, &path, budget, clerk, progress, &tracker)).await?
+            let room = self.room.clone();
+            blocking(move || Part::open(&desk.staging, &path, budget, room, clerk, progress, &tracker))
+                .await?
         };
         let run = self.plan.run.run_ref();
         let name = self.plan.run.name.as_deref();
