@@ -1,5 +1,6 @@
 //! Logs onto volumes.
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams},
@@ -76,6 +77,68 @@ async fn the_whole_log_of_a_build_goes_into_a_file_of_its_own() {
         Some("one\ntwo\nthree\n")
     );
     assert!(stage.jobs().await.len() <= 2);
+}
+
+#[tokio::test]
+async fn a_log_that_is_to_go_elsewhere_by_now_leaves_no_job() {
+    let stage = volume_stage().await;
+    stage.claim("logs").await;
+    let volume = json!({"volume": {"claimName": "logs"}});
+    let parameters = json!([{"name": "DURATION", "value": "1"}]);
+    stage
+        .build(
+            "b",
+            json!({"parameters": parameters, "logs": {"destination": volume}}),
+        )
+        .await;
+    let job = stage.until_attempt(1).await;
+    stage
+        .until("b", "it tells of the Job", |object| {
+            let log = object.status.as_ref().and_then(|status| status.log.as_ref());
+            log.is_some_and(|log| log.job == Some(job.name_any()))
+        })
+        .await;
+    stage
+        .patch("b", json!({"spec": {"logs": {"destination": {"volume": null}}}}))
+        .await;
+    let log = stage.until_ready("b").await.status.unwrap().log.unwrap();
+    assert!(
+        log.complete && log.job.is_none() && log.volume.is_none(),
+        "{log:?}"
+    );
+    assert!(!log.config_maps.is_empty(), "{log:?}");
+    let left = stage.jobs().await;
+    assert!(left.is_empty(), "{left:?}");
+
+    // And back: the next run's log is on the volume, and the earlier one's is nowhere else.
+    stage
+        .patch("b", json!({"spec": {"logs": {"destination": volume}}}))
+        .await;
+    stage.rerun("b", "once more").await;
+    let job = stage.until_attempt(1).await;
+    let end = End::log(&plan(&job).revision, "b.log", "");
+    stage.ends(&stage.until_pod(&job).await, &end).await;
+    let archived = stage
+        .until("b", "its log is on the volume", |object| {
+            let log = object.status.as_ref().and_then(|status| status.log.as_ref());
+            log.is_some_and(|log| log.complete && log.volume.is_some())
+        })
+        .await;
+    assert_eq!(
+        archived.status.unwrap().log.unwrap().config_maps,
+        Vec::<String>::new()
+    );
+    for name in &log.config_maps {
+        assert!(
+            stage
+                .api::<ConfigMap>()
+                .get_opt(name)
+                .await
+                .expect("an answer")
+                .is_none(),
+            "{name} is of no use any more"
+        );
+    }
 }
 
 #[tokio::test]

@@ -55,6 +55,12 @@ impl Actor<'_> {
             (Act::ArchiveLog, Some(volume)) => {
                 return volume::archive(self.observer.ctx, self.observer.object, run, volume).await;
             }
+            (Act::ArchiveLog, None) if decision.status.log.as_ref().is_some_and(|log| log.job.is_some()) => {
+                // It was to go onto a volume: nobody waits for that Job any more, which may never end.
+                if let Err(trouble) = volume::abandon(self.observer.ctx, self.observer.object, run).await {
+                    return ActOutcome::Failed(trouble);
+                }
+            }
             _ => {}
         }
         match decision.act {

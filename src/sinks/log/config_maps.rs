@@ -71,6 +71,15 @@ pub async fn store_log(
     Ok(stored)
 }
 
+/// Removes every ConfigMap with a log of this owner, whose log is elsewhere by now. Says how many there were.
+pub async fn remove_log(maps: &ConfigMaps) -> Result<usize, Trouble> {
+    let stale = maps.list(Content::Log).await?;
+    for mine in &stale {
+        maps.remove(mine, Content::Log).await?;
+    }
+    Ok(stale.len())
+}
+
 fn check(name: &str, names: &[String]) -> Result<(), Trouble> {
     if names.len() > MAX_PARTS {
         return Err(Trouble::user(

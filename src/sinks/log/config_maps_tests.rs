@@ -59,6 +59,18 @@ async fn a_log_is_stored_once() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_elsewhere_by_now_leaves_nothing() {
+    let api = FakeApi::default();
+    store(&api, "p/hello#1", &long(2)).await.unwrap();
+    let maps = ConfigMaps::of(api.client(), &owner("uid-of-another")).unwrap();
+    assert_eq!(remove_log(&maps).await, Ok(0), "somebody else's");
+    let maps = ConfigMaps::of(api.client(), &owner("uid-of-hello")).unwrap();
+    assert_eq!(remove_log(&maps).await, Ok(2));
+    assert_eq!((api.get("hello-log"), api.get("hello-log-1")), (None, None));
+    assert_eq!(remove_log(&maps).await, Ok(0));
+}
+
+#[tokio::test]
 async fn of_a_growing_log_only_the_last_part_is_written_again() {
     let api = FakeApi::default();
     assert_eq!(store(&api, "p/hello#1", &long(3)).await.unwrap().written, 3);

@@ -15,7 +15,7 @@ use std::{collections::VecDeque, fmt};
 
 use sha2::{Digest, Sha256};
 
-pub use config_maps::{LOG_KEY, PART, StoredLog, store_log};
+pub use config_maps::{LOG_KEY, PART, StoredLog, remove_log, store_log};
 pub use mask::{MASK, MIN_MASKED, Masker, Masks, is_too_short};
 pub use tail::{MAX_LINE, MAX_LINES, last_lines, plain};
 pub use text::Normaliser;

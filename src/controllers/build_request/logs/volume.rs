@@ -30,7 +30,7 @@ use crate::{
         plan::{LogTask, Owner, Plan, RunPlan, Task, mask_file},
     },
     gateway::{ErrorKind, ProjectName},
-    sinks::hex,
+    sinks::{config_map::ConfigMaps, hex, log::remove_log},
     trouble::{Remedy, Trouble},
 };
 
@@ -64,6 +64,17 @@ pub async fn archive(
         jobs: Jobs::new(ctx, &namespace),
     };
     archive.step().await.unwrap_or_else(ActOutcome::Failed)
+}
+
+/// Stops the Jobs for the log of `run`, which is to go elsewhere by now.
+pub async fn abandon(ctx: &Context, object: &BuildRequest, run: &CurrentRun) -> Result<(), Trouble> {
+    let namespace = object.namespace().unwrap_or_default();
+    let jobs = Jobs::new(ctx, &namespace);
+    let mut all = jobs
+        .of(object.metadata.uid.as_deref().unwrap_or_default())
+        .await?;
+    all.retain(|job| job.selection == run.token);
+    jobs.stop(&all.iter().collect::<Vec<_>>()).await
 }
 
 struct Archive<'a> {
@@ -211,6 +222,8 @@ impl Archive<'_> {
             );
             return Ok(self.underway(&job.name, message));
         };
+        // Those of an earlier run, or of this one before it was to go onto a volume.
+        remove_log(&ConfigMaps::of(self.ctx.client.clone(), self.object)?).await?;
         archived(self.volume, success).ok_or_else(|| {
             Trouble::user(
                 Reason::UnexpectedAnswer,
