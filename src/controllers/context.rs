@@ -64,6 +64,8 @@ pub struct Tunables {
     pub lockout_pause: Duration,
     /// How long the gateway may take to answer a request, other than one for bytes.
     pub answer_limit: Duration,
+    /// How long a watch of our own cluster lives; one that says nothing for 5 s longer is taken for dead and begun anew.
+    pub watch_life: Duration,
     /// The pause after the first failure; it doubles with each further one.
     pub backoff_first: Duration,
     /// The longest pause after failures (design §3.5).
@@ -86,6 +88,7 @@ impl Default for Tunables {
             refused_pause: SessionPolicy::default().refused_backoff,
             lockout_pause: SessionPolicy::default().lockout_window,
             answer_limit: TimeLimits::default().json,
+            watch_life: Duration::from_secs(110),
             backoff_first: BackoffPolicy::default().first,
             backoff_cap: BackoffPolicy::default().cap,
         }
@@ -136,6 +139,7 @@ impl Tunables {
             refused_pause,
             lockout_pause,
             answer_limit,
+            watch_life,
             backoff_first,
             backoff_cap,
         } = self;
@@ -153,6 +157,7 @@ impl Tunables {
             ("refused-pause", refused_pause),
             ("lockout-pause", lockout_pause),
             ("answer-limit", answer_limit),
+            ("watch-life", watch_life),
             ("backoff-first", backoff_first),
             ("backoff-cap", backoff_cap),
         ];

@@ -24,6 +24,7 @@
 //! - [`Requeue`] says what comes next; failures in a row lead to exponential backoff per object, which a change of the
 //!   object, or of what it refers to, ends.
 
+pub mod answers;
 pub mod backoff;
 pub mod cli;
 pub mod crds;
@@ -35,11 +36,13 @@ pub mod lease;
 pub mod metrics;
 pub mod operator;
 pub mod queue;
+pub mod reach;
 pub mod reference;
 pub mod references;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;
+pub mod vanished;
 pub mod watches;
 
 pub use harness::{Bell, Host, ReconcileError, Reconciler, Requeue};

@@ -13,6 +13,7 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    answers::AnswerWithin,
     backoff::{BackoffPolicy, Backoffs},
     cli::OperatorOptions,
     crds,
@@ -32,6 +33,8 @@ use crate::{
 const START: &str = "start";
 /// How often we look whether the CRDs are there now.
 const CRD_POLL: Duration = Duration::from_secs(1);
+/// How long our API server may take to begin an answer: what asks it otherwise is bounded by as much.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Runs until a signal, or until something that must not end has ended.
 pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
@@ -126,6 +129,7 @@ pub async fn run(options: OperatorOptions) -> anyhow::Result<()> {
         shard: options.selector.clone(),
         shutdown: shutdown.clone(),
         concurrency: options.concurrency.into(),
+        watch_life: tunables.watch_life,
     };
     let ctx = Arc::new(Context {
         connections: Connections::new(
@@ -232,7 +236,8 @@ impl Tasks {
 }
 
 /// How to reach the cluster that we serve. No retries behind our back; an idle watch must live, so there is no limit on
-/// reading here: each single read is bounded where it is made, and the watcher notices a dead connection itself.
+/// reading here: each single read is bounded where it is made, an answer must begin in time (`answers.rs`), and the
+/// watches notice a dead connection themselves (`watches.rs`).
 async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -256,7 +261,10 @@ async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
 /// The client of everything but the lease: it writes only while `fence` is open.
 fn fenced_client(config: Config, fence: &Fence) -> anyhow::Result<Client> {
     let builder = ClientBuilder::try_from(config).context("cannot make a client for the cluster")?;
-    Ok(builder.with_layer(fence).build())
+    Ok(builder
+        .with_layer(&AnswerWithin(ANSWER))
+        .with_layer(fence)
+        .build())
 }
 
 /// The client of the lease, which is written in order to be allowed to write.

@@ -10,7 +10,7 @@ use std::{
 
 use futures::{
     FutureExt, StreamExt,
-    future::{BoxFuture, join_all},
+    future::{BoxFuture, join, join_all},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
@@ -25,6 +25,8 @@ use super::{
     health::Readiness,
     kind::{Kind, ObjectKey, Watched},
     metrics::Metrics,
+    reach::{self, Doubt},
+    vanished::Told,
 };
 use crate::api::GROUP;
 
@@ -139,6 +141,7 @@ pub type Witness = Arc<dyn Fn(Kind, &ObjectKey) + Send + Sync>;
 pub struct Watches {
     scope: WatchScope,
     shard: Shard,
+    life: Duration,
     witness: Option<Witness>,
     kinds: BTreeMap<Kind, KindWatch>,
 }
@@ -154,16 +157,34 @@ struct Tellers {
     witness: Option<Witness>,
     subscribers: Vec<Subscriber>,
     shard: Shard,
+    life: Duration,
     readiness: Readiness,
     metrics: Arc<Metrics>,
+    doubt: Doubt,
+}
+
+impl Tellers {
+    /// Tells everybody, the witness first.
+    async fn tell(&self, kind: Kind, shard: usize, what: Seen) {
+        if let (Some(witness), Seen::Object(glimpse) | Seen::Gone(glimpse)) = (&self.witness, &what) {
+            witness(kind, &glimpse.key);
+        }
+        let sighting = Sighting { kind, shard, what };
+        for subscriber in &self.subscribers {
+            // A closed channel is a controller that has been stopped.
+            let _ = subscriber.send(sighting.clone()).await;
+        }
+    }
 }
 
 impl Watches {
-    /// No watches yet.
-    pub fn new(scope: WatchScope, shard: Shard) -> Self {
+    /// No watches yet. Each lives so long, and is then begun anew where it stood; one that says nothing for 5 s longer is
+    /// taken for dead (an open connection whose other end is gone), so this is how long a change can stay unseen.
+    pub fn new(scope: WatchScope, shard: Shard, life: Duration) -> Self {
         Self {
             scope,
             shard,
+            life,
             witness: None,
             kinds: BTreeMap::new(),
         }
@@ -191,18 +212,22 @@ impl Watches {
     /// Watches until dropped. Never ends by itself: a watch that fails is begun again.
     pub fn run(self, client: Client, readiness: Readiness, metrics: Arc<Metrics>) -> BoxFuture<'static, ()> {
         let shards = self.scope.shards();
+        let (doubt, look) = reach::watch_over(client.clone(), readiness.clone());
         let watches = self.kinds.into_iter().map(|(kind, watch)| {
             readiness.lacks(watch_name(kind), format!("{} are not listed yet", kind.plural()));
             let tellers = Tellers {
                 witness: self.witness.clone(),
                 subscribers: watch.subscribers,
                 shard: self.shard.clone(),
+                life: self.life,
                 readiness: readiness.clone(),
                 metrics: metrics.clone(),
+                doubt: doubt.clone(),
             };
             (watch.start)(client.clone(), shards.clone(), tellers)
         });
-        join_all(watches.collect::<Vec<_>>()).map(|_| ()).boxed()
+        let watches = join_all(watches.collect::<Vec<_>>());
+        join(watches, look).map(|_| ()).boxed()
     }
 }
 
@@ -217,8 +242,9 @@ async fn watch_kind<K: Watched>(client: Client, shards: Vec<Option<String>>, tel
         let (client, tellers) = (client.clone(), tellers.clone());
         async move {
             let mut listed = false;
+            let mut told = Told::default();
             loop {
-                watch_shard::<K>(&client, namespace.as_deref(), shard, &tellers, || {
+                watch_shard::<K>(&client, namespace.as_deref(), shard, &tellers, &mut told, || {
                     use std::sync::atomic::Ordering::SeqCst;
                     let left = if listed {
                         unlisted.load(SeqCst)
@@ -240,14 +266,18 @@ async fn watch_kind<K: Watched>(client: Client, shards: Vec<Option<String>>, tel
 
 /// Before a watch is begun anew because its kind is not served or not allowed.
 const RESTART_PAUSE: Duration = Duration::from_secs(2);
+/// How long the next object of a listing may take: a page is being read, perhaps after a pause.
+const PAGE_LIMIT: Duration = Duration::from_secs(90);
 
-/// Watches one kind in one namespace. Returns where only a fresh start can help: the kind is not served any more, or
-/// may not be watched any more (the watcher itself would go on to ask for the same resource version).
+/// Watches one kind in one namespace. Returns where only a fresh start can help: the kind is not served any more, may
+/// not be watched any more, or the API server has forgotten where we stood (the watcher itself would go on to ask for the
+/// same resource version).
 async fn watch_shard<K: Watched>(
     client: &Client,
     namespace: Option<&str>,
     shard: usize,
     tellers: &Tellers,
+    told: &mut Told,
     mut on_listed: impl FnMut(),
 ) {
     let api: Api<PartialObjectMeta<K>> = match namespace {
@@ -260,10 +290,32 @@ async fn watch_shard<K: Watched>(
         } else {
             K::SELECTOR.map(Into::into)
         },
+        timeout: Some(u32::try_from(tellers.life.as_secs().max(1)).unwrap_or(u32::MAX)),
         ..watcher::Config::default()
     };
     let mut events = watcher(api, config).default_backoff().boxed();
-    while let Some(event) = events.next().await {
+    let mut listing = true;
+    loop {
+        let next = if listing {
+            tokio::time::timeout(PAGE_LIMIT, events.next()).await
+        } else {
+            Ok(events.next().await)
+        };
+        let event = match next {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(_) => {
+                let message = format!(
+                    "{} are not told within {PAGE_LIMIT:?}: listed anew",
+                    K::KIND.plural()
+                );
+                tracing::warn!(kind = %K::KIND, "{message}");
+                tellers.metrics.watch_failed(K::KIND);
+                tellers.doubt.raise();
+                tellers.readiness.lacks(watch_name(K::KIND), message);
+                return;
+            }
+        };
         let what = match event {
             Ok(watcher::Event::Init) => Seen::Relisting,
             Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
@@ -275,6 +327,9 @@ async fn watch_shard<K: Watched>(
                 tellers.metrics.watch_failed(K::KIND);
                 let (message, hopeless) = explain(K::KIND, namespace, &error);
                 tracing::warn!(kind = %K::KIND, "{message}");
+                if is_doubtful(&error) {
+                    tellers.doubt.raise();
+                }
                 if hopeless || matches!(error, watcher::Error::InitialListFailed(_)) {
                     tellers.readiness.lacks(watch_name(K::KIND), message);
                 }
@@ -284,22 +339,28 @@ async fn watch_shard<K: Watched>(
                 continue;
             }
         };
-        if let (Some(witness), Seen::Object(glimpse) | Seen::Gone(glimpse)) = (&tellers.witness, &what) {
-            witness(K::KIND, &glimpse.key);
+        // Of their own kind the controllers know it themselves, and the more of it there is, the more it would cost.
+        if !K::SHARDED {
+            for gone in told.learn(&what) {
+                tellers.tell(K::KIND, shard, Seen::Gone(gone)).await;
+            }
         }
         let listed = what == Seen::Relisted;
-        let sighting = Sighting {
-            kind: K::KIND,
-            shard,
-            what,
-        };
-        for subscriber in &tellers.subscribers {
-            // A closed channel is a controller that has been stopped.
-            let _ = subscriber.send(sighting.clone()).await;
-        }
+        listing = (listing || what == Seen::Relisting) && !listed;
+        tellers.tell(K::KIND, shard, what).await;
         if listed {
             on_listed();
         }
+    }
+}
+
+/// Whether the API server itself may be away.
+fn is_doubtful(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => Doubt::is_due(error),
+        WatchError(status) => status.code >= 500,
+        NoResourceVersion => false,
     }
 }
 
@@ -317,6 +378,11 @@ fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> (Stri
     let plural = kind.plural();
     match code {
         404 => (super::crds::not_installed(plural), true),
+        // In the stream of a watch, and to a list, it is the watcher's own affair. As the answer to a watch it is not.
+        410 => (
+            format!("the watch of {plural} {place} was away for too long: all are listed again"),
+            matches!(error, WatchStartFailed(_)),
+        ),
         403 => (
             format!("tenantry may not list and watch {plural} {place}: check its role"),
             true,

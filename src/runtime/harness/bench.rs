@@ -216,6 +216,7 @@ pub fn bench(concurrency: usize, behaviour: impl Fn(&str, usize) -> Act + Send +
         shard: Shard::default(),
         shutdown: shutdown.clone(),
         concurrency,
+        watch_life: PATIENCE,
     };
     let (bell, rings) = Bell::new();
     let (sightings, receiver) = channel();

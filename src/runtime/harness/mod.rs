@@ -9,6 +9,7 @@ mod shares;
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use kube::core::Status;
 use tokio::sync::mpsc;
 
 use crate::api::conditions::bounded;
@@ -76,6 +77,20 @@ pub enum ReconcileError {
         /// What came back.
         source: kube::Error,
     },
+    /// Our own API server took what was written and did not keep all of it.
+    #[error(
+        "the API server does not keep {field} of {kind} {key}: the CRD {}.{} is older than this operator, which does \
+         nothing that it cannot write down: kubectl apply --server-side -f crds/",
+        kind.plural(), crate::api::GROUP
+    )]
+    Dropped {
+        /// The kind of the object.
+        kind: Kind,
+        /// The object.
+        key: ObjectKey,
+        /// What is missing.
+        field: String,
+    },
     /// Something else; says what and with which object.
     #[error("{0}")]
     Other(String),
@@ -118,10 +133,38 @@ impl ReconcileError {
         }
     }
 
+    /// What a person should hear of who looks at the object: our API server was asked for something and refused it, as a
+    /// webhook, a policy, a quota or a role has it. Trouble that passes by itself is not told.
+    pub fn news(&self) -> Option<String> {
+        let text = match self {
+            Self::Dropped { .. } => self.to_string(),
+            Self::Api {
+                source: kube::Error::Api(status),
+                ..
+            } if matches!(status.code, 400 | 403 | 422) && !is_terminating(status) => {
+                format!("could not {self}; it is tried again: change the object, or what refuses it")
+            }
+            Self::Api {
+                source: kube::Error::Api(status),
+                ..
+            } if status.message.contains("webhook") => format!("could not {self}; it is tried again"),
+            Self::Api { .. } | Self::Other(_) => return None,
+        };
+        Some(bounded(&text, 1000))
+    }
+
     /// Whether the object does not exist any more.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 404)
     }
+}
+
+/// Whether something was refused because its namespace is going.
+pub fn is_terminating(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .into_iter()
+        .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// What people read where the API server does not let us take our finalizer off an object that is being deleted.
@@ -173,6 +216,8 @@ pub struct Env {
     pub shutdown: Shutdown,
     /// Reconciles of one kind at a time.
     pub concurrency: usize,
+    /// How long a watch lives.
+    pub watch_life: Duration,
 }
 
 /// Runs controllers over shared watches.
@@ -186,7 +231,7 @@ impl Host {
     /// A host without controllers.
     pub fn new(env: Env, scope: WatchScope) -> Self {
         Self {
-            watches: Watches::new(scope, env.shard.clone()),
+            watches: Watches::new(scope, env.shard.clone(), env.watch_life),
             env,
             loops: Vec::new(),
         }

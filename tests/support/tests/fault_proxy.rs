@@ -189,6 +189,26 @@ async fn watches_pass_piece_by_piece_are_silenced_dropped_and_told_410() -> Resu
     stage.proxy.speak();
     assert_eq!(next_name(&mut events).await?, Some("two".to_owned()));
 
+    // Dead without a word: also its end, a second later, is not told; others are.
+    let mut dead = stage.through.watch(&params().timeout(1), "0").await?.boxed();
+    assert!(next_name(&mut dead).await?.is_some());
+    assert_eq!(stage.proxy.kill_silently(&all), 2);
+    let silence = tokio::time::timeout(Duration::from_secs(3), async {
+        while let Ok(Some(_)) = dead.try_next().await {}
+    });
+    assert!(silence.await.is_err(), "it ended");
+    drop(dead);
+    drop(events);
+    let mut events = stage.through.watch(&params(), "0").await?.boxed();
+    for _ in ["one", "two"] {
+        assert!(next_name(&mut events).await?.is_some(), "a new one speaks");
+    }
+    wait_for("the dead ones to be gone", PATIENCE, async || {
+        let open = stage.proxy.watches(&all);
+        Ok(Seen::when(open == 1, || format!("{open} are open")))
+    })
+    .await?;
+
     assert_eq!(stage.proxy.drop_watches(&Select::of("watch secrets")), 0);
     assert_eq!(stage.proxy.drop_watches(&all), 1);
     assert!(

@@ -23,6 +23,7 @@
 //!
 //! proxy.silence(Select::of("watch buildrequests")); // open and new watches stay open and tell nothing …
 //! proxy.speak(); // … and tell it all now
+//! proxy.kill_silently(&Select::of("watch *")); // open watches stay open for ever and tell nothing; new ones speak
 //! proxy.drop_watches(&Select::of("watch *")); // all open watches are reset
 //! proxy.fault(ApiFault::once(Select::of("watch *"), ApiAction::WatchError(Refusal::code(410))));
 //! proxy.refuse().await; // connections are reset, and new ones refused …
@@ -42,6 +43,7 @@ mod serve;
 mod wire;
 
 use std::{
+    collections::HashSet,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
@@ -113,6 +115,8 @@ struct State {
     seen: Vec<SeenRequest>,
     connections: Vec<(u64, Scissors)>,
     watches: Vec<(u64, ApiRequest, Scissors)>,
+    /// Those that say nothing any more.
+    dead: HashSet<u64>,
     last: u64,
 }
 
@@ -168,8 +172,11 @@ struct OpenWatch {
 }
 
 impl OpenWatch {
-    /// Waits while the watch is silenced.
+    /// Waits while the watch is silenced; for ever where it is dead.
     async fn may_speak(&mut self) {
+        if self.shared.state().dead.contains(&self.number) {
+            std::future::pending::<()>().await;
+        }
         let request = &self.request;
         let speaks = |silenced: &Vec<Select>| !silenced.iter().any(|select| select.fits(request, b""));
         let _ = self.silenced.wait_for(speaks).await;
@@ -270,6 +277,20 @@ impl FaultProxy {
             .iter()
             .filter(|(_, request, _)| select.fits(request, b""))
             .count()
+    }
+
+    /// The open watches that fit stay open and never tell anything again, not even their end: as when the other machine is
+    /// gone and nobody says so. New ones are served. Returns how many there were.
+    pub fn kill_silently(&self, select: &Select) -> usize {
+        let mut state = self.shared.state();
+        let fit = state
+            .watches
+            .iter()
+            .filter(|(_, request, _)| select.fits(request, b""));
+        let dead: Vec<_> = fit.map(|(number, ..)| *number).collect();
+        let count = dead.len();
+        state.dead.extend(dead);
+        count
     }
 
     /// Resets the open watches that fit, and returns how many there were.

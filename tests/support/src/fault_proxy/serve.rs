@@ -147,9 +147,10 @@ where
     }
     let watch = shared.watch_begins(asked, scissors.clone());
     let pieces = stream::unfold((body, watch), async |(mut body, mut watch)| {
-        let piece = body.frame().await?;
+        let piece = body.frame().await;
+        // Its end is told as little as anything else.
         watch.may_speak().await;
-        Some((piece.map_err(io::Error::other), (body, watch)))
+        Some((piece?.map_err(io::Error::other), (body, watch)))
     });
     Response::from_parts(parts, StreamBody::new(pieces).boxed_unsync())
 }
