@@ -23,6 +23,16 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::Succeeded,
+        Self::LogsArchived,
+        Self::ArtifactsStored,
+    ];
+
     /// As written in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -284,8 +294,9 @@ impl Fact {
 /// How many bytes of a message are kept; the API server allows 32 KiB, people read less.
 const MAX_MESSAGE: usize = 2048;
 
-/// Replaces the conditions by `facts`. A condition whose status stays keeps its transition time, so that the same facts
-/// give the same bytes and the operator does not wake itself.
+/// Replaces our conditions by `facts`. A condition whose status stays keeps its transition time, so that the same facts
+/// give the same bytes and the operator does not wake itself. Conditions of types that are not ours are somebody else's
+/// and stay as they are.
 pub fn replace(conditions: &mut Vec<Condition>, facts: &[Fact], generation: Option<i64>, now: &Time) {
     let previous = std::mem::take(conditions);
     for fact in facts {
@@ -303,6 +314,8 @@ pub fn replace(conditions: &mut Vec<Condition>, facts: &[Fact], generation: Opti
             last_transition_time: since,
         });
     }
+    let is_ours = |c: &Condition| ConditionType::ALL.iter().any(|ours| ours.as_str() == c.type_);
+    conditions.extend(previous.into_iter().filter(|c| !is_ours(c)));
 }
 
 /// The condition of a type.
@@ -392,6 +405,29 @@ mod tests {
         );
         assert!(find(&conditions, ConditionType::Reconciling).is_none());
         assert!(is_true(&conditions, ConditionType::Ready));
+    }
+
+    #[test]
+    fn a_condition_of_somebody_else_stays_as_it_is() {
+        let theirs = Condition {
+            type_: "example.org/Checked".into(),
+            status: "True".into(),
+            reason: "Looked".into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: at(5),
+        };
+        let mut conditions = vec![theirs.clone()];
+        for second in [10, 20] {
+            replace(
+                &mut conditions,
+                &[Fact::yes(ConditionType::Ready, Reason::Succeeded, "")],
+                None,
+                &at(second),
+            );
+            assert_eq!(conditions.len(), 2, "{conditions:?}");
+            assert_eq!(conditions[1], theirs);
+        }
     }
 
     #[test]
