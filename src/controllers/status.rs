@@ -3,6 +3,7 @@
 
 use kube::{Api, api::PostParams};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::cluster;
 use crate::crash_points::{Write, around};
@@ -10,6 +11,9 @@ use crate::runtime::{ObjectKey, ReconcileError, Watched};
 
 /// Writes `object` as it was read, but with the status that `edit` gives it. Returns it as it is stored now. `write` says
 /// what is written down.
+///
+/// An API server whose CRD is older than this operator drops, without a word, what its schema does not know. What we do
+/// rests on what is written down, so that is an error and nothing is done.
 pub async fn replace<K: Watched + Serialize>(
     client: &kube::Client,
     object: &K,
@@ -21,12 +25,90 @@ pub async fn replace<K: Watched + Serialize>(
     next.meta_mut().managed_fields = None;
     edit(&mut next);
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
-    cluster::write(
+    let written = cluster::write(
         format!("write the status of {} {key}", K::KIND),
         around(
             write,
             api.replace_status(&key.name, &PostParams::default(), &next),
         ),
     )
-    .await
+    .await?;
+    match dropped(&status_of(&next), &status_of(&written), "status") {
+        None => Ok(written),
+        Some(field) => Err(ReconcileError::Dropped {
+            kind: K::KIND,
+            key,
+            field,
+        }),
+    }
+}
+
+fn status_of(object: &impl Serialize) -> Value {
+    let whole = serde_json::to_value(object).unwrap_or_default();
+    whole.get("status").cloned().unwrap_or_default()
+}
+
+/// The path of a field of `sent` that is not in `kept`, or is another there. What was added does not matter.
+fn dropped(sent: &Value, kept: &Value, path: &str) -> Option<String> {
+    match (sent, kept) {
+        (Value::Null, _) => None,
+        (Value::Object(sent), Value::Object(kept)) => sent.iter().find_map(|(key, sent)| {
+            let kept = kept.get(key).unwrap_or(&Value::Null);
+            dropped(sent, kept, &format!("{path}.{key}"))
+        }),
+        (Value::Array(sent), Value::Array(kept)) if sent.len() == kept.len() => sent
+            .iter()
+            .zip(kept)
+            .enumerate()
+            .find_map(|(at, (sent, kept))| dropped(sent, kept, &format!("{path}[{at}]"))),
+        _ if sent == kept => None,
+        _ => Some(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_named() {
+        let sent = json!({"phase": "Running", "run": {"token": "t", "name": null}, "stages": [{"name": "a", "result": "b"}]});
+        assert_eq!(dropped(&sent, &sent, "status"), None);
+        let rows = [
+            (
+                json!({"phase": "Running", "run": {"token": "t"}, "stages": [{"name": "a", "result": "b"}]}),
+                None,
+            ),
+            (
+                json!({"phase": "Running", "run": {"token": "t", "more": 1}, "stages": [{"name": "a", "result": "b"}], "x": {}}),
+                None,
+            ),
+            (
+                json!({"phase": "Running", "stages": [{"name": "a", "result": "b"}]}),
+                Some("status.run"),
+            ),
+            (
+                json!({"phase": "Running", "run": {}, "stages": [{"name": "a", "result": "b"}]}),
+                Some("status.run.token"),
+            ),
+            (
+                json!({"phase": "Running", "run": {"token": "t"}, "stages": [{"name": "a"}]}),
+                Some("status.stages[0].result"),
+            ),
+            (
+                json!({"phase": "Running", "run": {"token": "t"}, "stages": []}),
+                Some("status.stages"),
+            ),
+            (
+                json!({"phase": "Other", "run": {"token": "t"}, "stages": [{"name": "a", "result": "b"}]}),
+                Some("status.phase"),
+            ),
+            (Value::Null, Some("status")),
+        ];
+        for (kept, expected) in rows {
+            assert_eq!(dropped(&sent, &kept, "status").as_deref(), expected, "{kept}");
+        }
+    }
 }
