@@ -315,6 +315,11 @@ fn unavailable(what: &str, why: impl Display) -> Trouble {
     )
 }
 
+/// Whether a refusal is the word of an admission webhook or policy, whatever code it comes with.
+fn is_policy(said: &str) -> bool {
+    said.contains("denied the request") || said.contains("denied request")
+}
+
 /// What our API server's refusal means.
 fn trouble(what: &str, error: &kube::Error) -> Trouble {
     let kube::Error::Api(status) = error else {
@@ -331,6 +336,10 @@ fn trouble(what: &str, error: &kube::Error) -> Trouble {
         403 if said.contains("exceeded quota") => Trouble::user(
             Reason::StorageUnavailable,
             format!("may not {what}: {said}: raise the namespace's quota, or delete ConfigMaps"),
+        ),
+        _ if is_policy(said) => Trouble::user(
+            Reason::StorageUnavailable,
+            format!("may not {what}: {said}: change that policy of the cluster, or what is to be stored"),
         ),
         403 => Trouble::user(
             Reason::AccessDenied,
@@ -362,6 +371,18 @@ mod tests {
         for (code, message, reason, stalled) in [
             (403, "forbidden", Reason::AccessDenied, true),
             (403, "exceeded quota: q", Reason::StorageUnavailable, true),
+            (
+                403,
+                r#"admission webhook "guard" denied the request: no"#,
+                Reason::StorageUnavailable,
+                true,
+            ),
+            (
+                422,
+                "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+                Reason::StorageUnavailable,
+                true,
+            ),
             (413, "too large", Reason::ArtifactsTooLarge, true),
             (422, "field is immutable", Reason::DestinationConflict, true),
             (409, "uid mismatch", Reason::StorageUnavailable, false),

@@ -148,7 +148,10 @@ pub async fn ensure(ctx: &Context, object: &BuildRequest) -> Result<Option<Local
                 status.message
             ),
         ),
-        other => Trouble::passing(Reason::RemoteUnavailable, format!("could not {other}")),
+        other if other.news().is_some() => {
+            Trouble::user(Reason::StorageUnavailable, other.news().unwrap_or_default())
+        }
+        other => Trouble::passing(Reason::StorageUnavailable, format!("could not {other}")),
     };
     let spec = wanted(object, template);
     let labels = labels(object, &ctx.shard);

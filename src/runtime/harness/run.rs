@@ -40,8 +40,9 @@ use crate::{
 
 /// How long reading one object, or letting it go, may take.
 const READ_LIMIT: Duration = Duration::from_secs(30);
-/// After somebody else changed the object: soon.
+/// After somebody else changed the object: soon, and with each further time in a row later, up to 64 times as long.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
+const CONFLICT_DOUBLINGS: u32 = 6;
 
 /// The loop of one controller.
 pub struct Loop<R: Reconciler> {
@@ -54,6 +55,8 @@ pub struct Loop<R: Reconciler> {
     running: JoinSet<Done>,
     /// Objects that wait until a place of their connection is given back.
     parked: HashMap<ObjectKey, VecDeque<ObjectKey>>,
+    /// How often in a row somebody else was quicker.
+    conflicts: HashMap<ObjectKey, u32>,
 }
 
 /// A reconcile that ended.
@@ -98,6 +101,7 @@ impl<R: Reconciler> Loop<R> {
             queue: WorkQueue::default(),
             running: JoinSet::new(),
             parked: HashMap::new(),
+            conflicts: HashMap::new(),
         }
     }
 
@@ -198,12 +202,25 @@ impl<R: Reconciler> Loop<R> {
             self.place_free(connection, parked);
         }
         let env = &self.worker.env;
+        let conflicts = match &end {
+            End::Failed(error) if error.is_conflict() => {
+                let count = self.conflicts.entry(key.clone()).or_default();
+                *count += 1;
+                *count
+            }
+            _ => {
+                self.conflicts.remove(&key);
+                0
+            }
+        };
         let backoff = |at_least: Duration| env.backoffs.fail(R::Kind::KIND, &key).max(at_least);
         let pause = match &end {
             End::Requeue(Requeue::OnChange) | End::Invalid | End::Gone | End::Parked => None,
             End::Requeue(Requeue::After(pause)) => Some(*pause),
             End::Requeue(Requeue::Backoff { at_least }) => Some(backoff(at_least.unwrap_or_default())),
-            End::Failed(error) if error.is_conflict() => Some(CONFLICT_PAUSE),
+            End::Failed(error) if error.is_conflict() => {
+                Some(CONFLICT_PAUSE * 2_u32.pow((conflicts - 1).min(CONFLICT_DOUBLINGS)))
+            }
             End::Failed(_) | End::TimedOut | End::Panicked => Some(backoff(Duration::ZERO)),
         };
         match &end {
@@ -347,9 +364,25 @@ impl<R: Reconciler> Worker<R> {
         if matches!(place, Some(None)) {
             return End::Parked;
         }
-        match self.reconciler.reconcile(Arc::new(object)).await {
+        let object = Arc::new(object);
+        match self.reconciler.reconcile(Arc::clone(&object)).await {
             Ok(requeue) => End::Requeue(requeue),
-            Err(error) => End::Failed(error),
+            Err(error) => {
+                self.tell(object.as_ref(), &error).await;
+                End::Failed(error)
+            }
+        }
+    }
+
+    /// Tells people why nothing goes on, where it is for them to mend: the status may be the very thing that is refused.
+    async fn tell(&self, object: &R::Kind, error: &ReconcileError) {
+        // Who lets go of an object has said so already.
+        let told = object.meta().deletion_timestamp.is_some() && error.refusal().is_some();
+        if let Some(news) = error.news().filter(|_| !told) {
+            self.env
+                .announcer
+                .warning(object, Reason::StorageUnavailable, news)
+                .await;
         }
     }
 

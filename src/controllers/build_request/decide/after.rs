@@ -160,6 +160,15 @@ pub fn decide(situation: &Situation<'_>, before: &Decision, came: &ActOutcome) -
         ActOutcome::Failed(trouble) if before.act == Act::DeleteRun => {
             not_removed(situation, before, trouble)
         }
+        // A live log is a courtesy: the build is followed all the same, and the end stores it whole.
+        ActOutcome::Failed(trouble) if before.act == Act::PullLog => {
+            let decision = Decision::wait(status, Standing::Unchanged, before.wake);
+            if !trouble.is_stalled() {
+                return decision;
+            }
+            let message = format!("the log is not stored while the build runs: {trouble}");
+            decision.note(true, trouble.reason, bounded(&message, 1000))
+        }
         ActOutcome::Failed(trouble) => with_trouble(situation, status, trouble),
     }
 }
@@ -301,6 +310,26 @@ mod tests {
         ];
         for (came, state) in rows {
             assert_eq!(after(&came).status.run.unwrap().state, state, "{came:?}");
+        }
+    }
+
+    #[test]
+    fn a_build_is_followed_although_its_log_cannot_be_stored() {
+        let object = object_in(RunState::Started);
+        let status = object.status.clone().unwrap();
+        let wake = Wake::After(Duration::from_secs(3));
+        let before = Decision::wait(status.clone(), Standing::Unchanged, wake).act(Act::PullLog);
+        let quota = Trouble::user(Reason::StorageUnavailable, "exceeded quota");
+        for (trouble, notes) in [
+            (quota, 1),
+            (Trouble::passing(Reason::StorageUnavailable, "etcd"), 0),
+        ] {
+            let decision = decide(&situation(&object), &before, &ActOutcome::Failed(trouble));
+            assert_eq!((decision.wake, decision.notes.len()), (wake, notes));
+            assert_eq!(
+                (&decision.status, decision.standing),
+                (&status, Standing::Unchanged)
+            );
         }
     }
 
