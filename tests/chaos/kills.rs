@@ -155,10 +155,12 @@ impl Killer<'_> {
         self.done
     }
 
-    /// Lets the operator send so many requests, and a moment more.
+    /// Lets the operator send so many requests, and a moment more. The more is unfinished, the more: one that never gets
+    /// beyond looking at all of it anew would be killed at the same place again and again.
     async fn let_live(&self, stage: &Stage, rng: &mut Rng) {
         let ledger = stage.simulator.ledger();
-        let until = ledger.len() + rng.usize(0..=self.settings.requests);
+        let most = self.settings.requests + self.watched.count(Standing::Busy);
+        let until = ledger.len() + rng.usize(0..=most);
         let end = Instant::now() + self.settings.life;
         // Whoever has nothing to do sends nothing.
         let busy = || self.watched.count(Standing::Busy) > 0;

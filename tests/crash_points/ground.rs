@@ -126,31 +126,41 @@ impl Ground {
     }
 
     /// What a write does may be seen, an object that is gone for example, before the operator has its answer and comes to the
-    /// point after it. Waits for that, and for the operator to be up again.
+    /// point after it. Waits for that, and for the operator to be up again. What the build does not wait for, the status of
+    /// its connection, may also be written after its end, the more so where the write before it failed.
     pub async fn until_struck(&mut self, cell: &Cell) -> Result<()> {
-        const PATIENCE: Duration = Duration::from_secs(15);
+        const PATIENCE: Duration = Duration::from_secs(60);
         let end = Instant::now() + PATIENCE;
-        if cell.end.kills().is_none() || self.file("struck").exists() {
+        let kills = cell.end.kills().is_some();
+        if kills && self.file("struck").exists() {
             return Ok(());
         }
         while Instant::now() < end {
-            let struck = self.file("struck").exists();
-            let operator = self.stage.operator.as_mut().context("an operator")?;
-            if struck && operator.exited()?.is_some() {
-                return self.revive().await;
+            if self.is_struck(cell) {
+                if !kills {
+                    return Ok(());
+                }
+                let operator = self.stage.operator.as_mut().context("an operator")?;
+                if operator.exited()?.is_some() {
+                    return self.revive().await;
+                }
             }
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    /// Takes back what did not happen. True where it did.
-    pub fn disarm(&self, cell: &Cell) -> bool {
-        let struck = if cell.end.kills().is_some() {
+    fn is_struck(&self, cell: &Cell) -> bool {
+        if cell.end.kills().is_some() {
             self.file("struck").exists()
         } else {
             self.proxy.faults() == 0 && self.stage.simulator.control().faults().is_empty()
-        };
+        }
+    }
+
+    /// Takes back what did not happen. True where it did.
+    pub fn disarm(&self, cell: &Cell) -> bool {
+        let struck = self.is_struck(cell);
         let _ = fs::remove_file(self.file("armed"));
         self.proxy.clear_faults();
         self.stage.simulator.control().clear_faults();

@@ -161,7 +161,7 @@ const ROWS: &[Row] = &[
     Row(Write::Artifacts, Scenario::Build, 1),
     Row(Write::Files, Scenario::Build, 1),
     Row(Write::FilesRemoval, Scenario::Rerun, 1),
-    Row(Write::FetchStatus, Scenario::Build, 2),
+    Row(Write::FetchStatus, Scenario::Build, 1),
     Row(Write::Job, Scenario::Volume, 1),
     Row(Write::JobRemoval, Scenario::Volume, 1),
     Row(Write::Stop, Scenario::Cancel, 1),
