@@ -60,28 +60,67 @@ fn no_edge_and_no_finding_is_left_out() {
 
 #[test]
 fn every_line_says_something_and_every_test_it_names_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (edges, findings) = document();
     let mut wrong = BTreeSet::new();
     for (number, cover) in edges.into_iter().chain(findings) {
-        let named: Vec<_> = cover
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter_map(|code| code.split_once("::"))
-            .collect();
-        if named.is_empty() && !cover.starts_with("does not apply") {
+        if named(&cover).is_empty() && !cover.starts_with("does not apply") {
             wrong.insert(format!("{number}: names no test and no reason: {cover}"));
         }
-        for (file, test) in named {
-            let source = std::fs::read_to_string(root.join(file)).unwrap_or_default();
-            // The groups of the simulator's replay are made by a macro, from a list of names.
-            let made = [format!("fn {test}("), format!("    {test} \"")];
-            if !made.iter().any(|sign| source.contains(sign)) {
-                wrong.insert(format!("{number}: there is no {file}::{test}"));
-            }
+        wrong.extend(
+            missing(&cover)
+                .into_iter()
+                .map(|what| format!("{number}: {what}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// File and name of each test that a text names.
+fn named(text: &str) -> Vec<(&str, &str)> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|code| code.split_once("::")).collect()
+}
+
+/// The tests that a text names and that do not exist.
+fn missing(text: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    for (file, test) in named(text) {
+        let source = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+        // The groups of the simulator's replay are made by a macro, from a list of names.
+        let made = [format!("fn {test}("), format!("    {test} \"")];
+        if !made.iter().any(|sign| source.contains(sign)) {
+            missing.push(format!("there is no {file}::{test}"));
         }
     }
+    missing
+}
+
+/// Every threat of SECURITY.md is met, and each test that is said to show it exists.
+#[test]
+fn every_threat_names_tests_that_exist() {
+    let mut threats = 0;
+    let mut wrong = BTreeSet::new();
+    let (_, text) = include_str!("../SECURITY.md")
+        .split_once("## Threats")
+        .expect("threats");
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| threat"))
+    {
+        threats += 1;
+        let cells: Vec<_> = line.trim_matches(['|', ' ']).split(" | ").collect();
+        assert_eq!(cells.len(), 3, "a line of another form: {cells:?}");
+        if named(cells[2]).is_empty() {
+            wrong.insert(format!("{}: names no test", cells[0]));
+        }
+        wrong.extend(
+            missing(cells[2])
+                .into_iter()
+                .map(|what| format!("{}: {what}", cells[0])),
+        );
+    }
+    assert!(threats > 15, "the tables are read");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -4,6 +4,7 @@
 mod builds;
 mod connections;
 mod fetches;
+mod references;
 
 use std::path::Path;
 

@@ -97,7 +97,7 @@ fn fuzz(name: &str) {
     let config = Config {
         cases: match name {
             // Sockets, and text that is put together twice.
-            "http" => CASES / 5,
+            "http" => CASES / 15,
             "log" => CASES / 10,
             _ => CASES,
         },
