@@ -116,6 +116,16 @@ impl Gateway {
         }
     }
 
+    /// Which gateway this is: the endpoint's scheme, host, port and path, however it was written down.
+    pub fn endpoint(&self) -> String {
+        self.0
+            .transport
+            .endpoint()
+            .as_str()
+            .trim_end_matches('/')
+            .to_owned()
+    }
+
     /// A cluster behind the gateway; None is the one the gateway itself is in.
     pub fn scope(&self, cluster: Option<&str>) -> Scope {
         let cluster = cluster.filter(|c| !c.is_empty()).map(str::to_owned);

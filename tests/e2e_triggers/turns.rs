@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tenantry::api::build_request::BuildPhase;
-use tenantry_simulator::{Role, world::Parameter};
+use tenantry::api::{TenantConnection, build_request::BuildPhase};
+use tenantry_simulator::{Config, Role, Simulator, world::Parameter};
 use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
 use super::{
@@ -142,4 +142,71 @@ async fn a_run_that_may_not_be_removed_blocks_nobody_and_ends_when_a_person_remo
     stage.reconcile("stays", "deleted by hand").await;
     stage.until_stalled("stays", "TriggerFailed").await;
     assert_eq!(stage.built("build"), 1);
+}
+
+/// What a gateway calls its projects is its own word: who has one of their own cannot make others wait with it.
+#[tokio::test]
+async fn a_gateway_with_a_project_of_the_same_name_holds_up_nobody_elsewhere() {
+    let mut stage = Stage::new().await;
+    let config = Config::of(common::world(Role::tenant())).with_time_scale(common::PACE);
+    let stranger = Simulator::start(config).await.expect("a second remote");
+    let connect = async |name: &str, endpoint: &str| {
+        stage
+            .apply::<TenantConnection>(json!({
+                "apiVersion": "tenantry.dev/v1alpha1", "kind": "TenantConnection", "metadata": {"name": name},
+                "spec": {
+                    "endpoint": endpoint, "workspace": "acme", "pollInterval": "1s",
+                    "credentials": {"password": {"secretRef": {"name": "login"}}},
+                },
+            }))
+            .await;
+    };
+    connect("stranger", &stranger.url()).await;
+    // The good gateway once more, written otherwise: that is no other one.
+    connect("same", &format!("{}/", stage.simulator.url())).await;
+    let queued = parameters(&[("QUEUE", "100000")]);
+    stage
+        .build(
+            "hoards",
+            json!({"connectionRef": {"name": "stranger"}, "parameters": queued}),
+        )
+        .await;
+    let holds = |o: &tenantry::api::BuildRequest| {
+        let run = o.status.as_ref().and_then(|s| s.run.as_ref());
+        run.is_some_and(|run| run.id.is_some() && !run.dequeued)
+    };
+    let hoards = stage.until("hoards", "it is in the queue", holds).await;
+    assert_eq!(run_of(&hoards).endpoint, Some(stranger.url()));
+    assert_eq!(run_of(&hoards).project, PROJECT, "by the name of ours");
+    stage.build("first", json!({})).await;
+    stage.until_ready("first").await;
+    // Another life knows it from the statuses.
+    stage.restart_operator().await;
+    stage.build("second", json!({})).await;
+    let second = stage.until_ready("second").await;
+    assert_eq!(run_of(&second).endpoint, Some(stage.simulator.url()));
+    assert!(holds(&stage.get("hoards").await), "nobody waited for it");
+
+    // Behind one gateway they wait, through whichever connection.
+    stage
+        .build(
+            "before",
+            json!({"parameters": parameters(&[("QUEUE", "100000"), ("VERSION", "before")])}),
+        )
+        .await;
+    stage.until("before", "it is in the queue", holds).await;
+    stage
+        .build("behind", json!({"connectionRef": {"name": "same"}}))
+        .await;
+    let waits = stage.until_phase("behind", BuildPhase::Queued).await;
+    let (_, _, message) = condition(&waits, "Ready");
+    assert!(message.contains("/before is being started"), "{message}");
+    // Also for the next life.
+    stage.restart_operator().await;
+    stage.reconcile("behind", "once more").await;
+    let waits = stage.get("behind").await;
+    assert!(
+        waits.status.as_ref().is_some_and(|s| s.run.is_none()),
+        "{waits:?}"
+    );
 }

@@ -152,6 +152,9 @@ pub struct CurrentRun {
     pub state: RunState,
     /// Which way it was started.
     pub trigger: TriggerRung,
+    /// The gateway that it was sent through: of runs on the same pipeline there, one is started at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// The cluster it runs in; absent for the host cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,

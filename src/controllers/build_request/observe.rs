@@ -134,7 +134,9 @@ impl Observer<'_> {
         let unmaskable = masking::unmaskable(&secret_parameters, &values);
         let branch = branch.map(|b| (b.git.clone(), b.encoded.clone()));
         let rung = rung(&project_scope, Timestamp::now());
+        let endpoint = connected.gateway.endpoint();
         let place = Place {
+            endpoint: Some(endpoint.clone()),
             cluster: cluster.clone(),
             project: project.to_string(),
             pipeline: pipeline.name.clone(),
@@ -144,6 +146,7 @@ impl Observer<'_> {
         let limit = connected.spec.limits.concurrent_runs;
         let turn = self.turns.ask(&self.key(), &place, &self.connection(), limit);
         Ok(Preflight {
+            endpoint,
             cluster,
             project,
             pipeline,

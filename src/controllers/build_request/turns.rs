@@ -1,4 +1,5 @@
-//! Whose turn it is: starts are serialised per project, pipeline and branch, and active runs are bounded per connection.
+//! Whose turn it is: starts are serialised per gateway, cluster, project, pipeline and branch, and active runs are bounded
+//! per connection.
 //!
 //! Two runs that are triggered while the first is still in Jenkins' queue get the same expected build number, and the
 //! remote deletes the second (contract §6.2 step 6; finding A3). A build number alone does not end that danger, leaving
@@ -27,9 +28,12 @@ use crate::{
 /// Where only one run may be started at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
+    /// The gateway, by its endpoint: what it calls its projects is its own word, and holds up nobody elsewhere. None for
+    /// a run from before that was written down.
+    pub endpoint: Option<String>,
     /// The cluster; None is the host.
     pub cluster: Option<String>,
-    /// Full name of the project. Five of its characters are random, so that two gateways can hardly share one.
+    /// Full name of the project.
     pub project: String,
     /// The pipeline.
     pub pipeline: String,
@@ -41,6 +45,7 @@ impl Place {
     /// Where `run` is started.
     pub fn of(run: &CurrentRun) -> Self {
         Self {
+            endpoint: run.endpoint.clone(),
             cluster: run.cluster.clone(),
             project: run.project.clone(),
             pipeline: run.pipeline.clone(),
@@ -319,6 +324,38 @@ mod tests {
         };
         assert_eq!(turns.ask(&key("a"), &place(), &key("ks"), None), Turn::Ours);
         assert_eq!(turns.ask(&key("b"), &other, &key("ks"), None), Turn::Ours);
+    }
+
+    /// A gateway may call its projects as it likes.
+    #[test]
+    fn a_project_of_the_same_name_behind_another_gateway_or_in_another_cluster_is_another_place() {
+        let elsewhere = [
+            Place {
+                endpoint: Some("https://ks.example.org".into()),
+                ..place()
+            },
+            Place {
+                endpoint: None,
+                ..place()
+            },
+            Place {
+                cluster: Some("member-1".into()),
+                ..place()
+            },
+        ];
+        for (n, other) in elsewhere.iter().enumerate() {
+            let turns = Turns::default();
+            let (ks, theirs) = (key("ks"), key("theirs"));
+            // Also after a restart, when all that is known is in the statuses.
+            let mut run = run(RunState::Submitted, false);
+            (run.endpoint, run.cluster) = (other.endpoint.clone(), other.cluster.clone());
+            turns.note(&key("stranger"), &theirs, Some(&run));
+            assert_eq!(turns.ask(&key("a"), &place(), &ks, None), Turn::Ours, "{n}");
+            turns.note(&key("a"), &ks, None);
+            // And whoever comes to where the stranger is, waits.
+            let waits = turns.ask(&key("b"), other, &ks, None);
+            assert!(matches!(waits, Turn::After { .. }), "{n}: {waits:?}");
+        }
     }
 
     #[test]

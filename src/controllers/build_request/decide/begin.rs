@@ -15,6 +15,8 @@ use crate::{
 /// All that must be known before a run is sent.
 #[derive(Clone, Debug)]
 pub struct Preflight {
+    /// The gateway, by its endpoint.
+    pub endpoint: String,
     /// The cluster; None is the host.
     pub cluster: Option<String>,
     /// The project, by its full name.
@@ -39,7 +41,8 @@ pub struct Preflight {
     pub turn: Turn,
 }
 
-/// Whether it is our turn to start a run: starts are serialised per project, pipeline and branch (design §3).
+/// Whether it is our turn to start a run: starts are serialised per gateway, cluster, project, pipeline and branch
+/// (design §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It is.
@@ -177,6 +180,7 @@ fn intended(
         rerun: wanted.rerun,
         state: RunState::Sending,
         trigger: ready.rung,
+        endpoint: Some(ready.endpoint.clone()),
         cluster: ready.cluster.clone(),
         project: ready.project.to_string(),
         pipeline: ready.pipeline.name.clone(),
@@ -232,6 +236,7 @@ mod tests {
 
     fn preflight(rung: TriggerRung, turn: Turn) -> Preflight {
         Preflight {
+            endpoint: "https://ks.example.com".into(),
             cluster: None,
             project: ProjectName::new("shopx7k2p").unwrap(),
             pipeline: Pipeline {
@@ -271,6 +276,31 @@ mod tests {
             assert_eq!(run.state, RunState::Sending);
             assert_eq!(run.name.is_some(), named);
             assert!(run.sent_at.is_some());
+        }
+    }
+
+    #[test]
+    fn the_intent_says_where_the_turn_was_asked_for() {
+        use crate::controllers::build_request::turns::Place;
+        for cluster in [None, Some("member-1".to_owned())] {
+            let ready = Preflight {
+                cluster: cluster.clone(),
+                ..preflight(TriggerRung::Post, Turn::Ours)
+            };
+            let run = decide(&situation(&object()), 1, &Ok(ready.clone()))
+                .status
+                .run
+                .expect("an intent");
+            assert_eq!(
+                Place::of(&run),
+                Place {
+                    endpoint: Some(ready.endpoint),
+                    cluster,
+                    project: "shopx7k2p".into(),
+                    pipeline: "build".into(),
+                    branch: Some("main".into()),
+                }
+            );
         }
     }
 

@@ -64,6 +64,7 @@ pub fn run_in(object: &BuildRequest, state: RunState) -> CurrentRun {
         rerun: wanted.rerun,
         state,
         trigger: TriggerRung::ChosenName,
+        endpoint: Some("https://ks.example.com".into()),
         cluster: None,
         project: "shopx7k2p".into(),
         pipeline: "build".into(),

@@ -38,6 +38,7 @@ use crate::{
 
 /// In whose name runs are started.
 pub const USER: &str = "robo";
+const ENDPOINT: &str = "https://ks.example.com";
 const PROJECT: &str = "shopx7k2p";
 const POLL: Duration = Duration::from_secs(5);
 
@@ -257,6 +258,7 @@ impl Edges for Hands<'_> {
             });
         }
         let place = Place {
+            endpoint: Some(ENDPOINT.into()),
             cluster: None,
             project: PROJECT.into(),
             pipeline: object.spec.pipeline.clone(),
@@ -270,6 +272,7 @@ impl Edges for Hands<'_> {
         let key = ObjectKey::of(object.as_ref());
         let turn = self.world.turns().ask(&key, &place, &connection_of(object), None);
         Ok(Preflight {
+            endpoint: ENDPOINT.into(),
             cluster: None,
             project: ProjectName::new(PROJECT).expect("a name"),
             pipeline: Pipeline {
