@@ -327,7 +327,11 @@ impl Text<'_> {
 fn check_pem(pem: &[u8]) -> Result<(), String> {
     let mut certificates = 0;
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        certificate.map_err(|why| format!("is not PEM: {why}"))?;
+        // The parser's own message may quote a line, and what was named by mistake may be a private key.
+        certificate.map_err(|_| {
+            "is not PEM: it must be certificates, each from its own -----BEGIN CERTIFICATE----- line to its own \
+             -----END CERTIFICATE----- line"
+        })?;
         certificates += 1;
     }
     if certificates == 0 {

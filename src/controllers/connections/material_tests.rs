@@ -153,6 +153,13 @@ fn a_ca_must_hold_certificates() {
         assert_eq!(trouble.reason, Reason::InvalidSpec);
         assert!(trouble.message.contains(says), "{trouble}");
     }
+    // A key whose line breaks were lost, named by mistake: nothing of it is quoted, in no form.
+    let key = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC";
+    let trouble = with(&format!("-----BEGIN PRIVATE KEY {key}")).expect_err("no PEM");
+    let bytes = format!("{:?}", key.as_bytes());
+    for form in [key, bytes.trim_matches(['[', ']'])] {
+        assert!(!trouble.message.contains(form), "{trouble}");
+    }
     let mut material = secret("ks", &[("username", "alice"), ("password", PASSWORD)]);
     material.insert(Kind::ConfigMap, "ca", Some(data(&[])));
     let ca = json!({"tls": {"caRef": {"configMap": {"name": "ca", "key": "ca.crt"}}}});
