@@ -90,7 +90,7 @@ impl Desk {
             .iter()
             .map(|(path, safe)| (staged_name(path), *safe))
             .collect();
-        let mut broken = Vec::new();
+        let mut broken = std::collections::HashSet::new();
         for name in self.staging.names()? {
             let size = match self.staging.look(&name)? {
                 Found::File { size, .. } => size,
@@ -102,7 +102,7 @@ impl Desk {
                 Found::Directory | Found::Special => continue,
             };
             if whole.get(&name).is_some_and(|wanted| *wanted != size) {
-                broken.push(name.clone());
+                broken.insert(name.clone());
                 self.staging.remove(&name)?;
             } else if doubtful && !whole.contains_key(&name) {
                 let safe = safe.get(&name).copied().unwrap_or_default().min(size);

@@ -13,12 +13,17 @@ use cap_std::fs::File;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounded::{Bounded, MAX_FILES},
     manifest::{Kept, Key},
     outcome::Failure,
     path::RelativePath,
     plan::Owner,
     volume::Folder,
 };
+
+/// Bytes of a journal that are read. It tells of [`MAX_FILES`] files and directories at most: the API allows half as many
+/// files.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,16 +114,29 @@ impl Past {
             return Ok(None);
         };
         let mut past = None;
-        for line in BufReader::new(file).lines() {
+        for line in BufReader::new(Bounded::new(file, MAX_BYTES)).lines() {
             let line = match line {
                 Ok(line) => line,
                 // What follows a line of garbage was not written by us.
-                Err(why) if why.kind() == std::io::ErrorKind::InvalidData => break,
+                Err(why) if why.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::warn!(name, %why, "the rest of a journal is left alone");
+                    break;
+                }
                 Err(why) => return Err(state.failed("read", name, &why)),
             };
             let Ok(record) = serde_json::from_str(&line) else {
                 break;
             };
+            if past
+                .as_ref()
+                .is_some_and(|past: &Self| past.entries() >= MAX_FILES)
+            {
+                tracing::warn!(
+                    name,
+                    "the rest of a journal is left alone: no fetch has as many files"
+                );
+                break;
+            }
             match (record, &mut past) {
                 (Record::Begin { key, boot }, None) => {
                     past = Some(Self {
@@ -132,6 +150,10 @@ impl Past {
             }
         }
         Ok(past)
+    }
+
+    fn entries(&self) -> usize {
+        self.whole.len() + self.safe.len() + self.made.len()
     }
 
     fn take(&mut self, record: Record) {

@@ -5,14 +5,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufReader, BufWriter, Read as _, Write as _},
+    io::{BufReader, BufWriter, ErrorKind, Read as _, Write as _},
 };
 
 use cap_std::fs::File;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    bounded::{self, Bounded},
     outcome::Failure,
     path::{RelativePath, STATE, SubPath},
     plan::Owner,
@@ -22,12 +24,14 @@ use crate::sinks::hex;
 
 /// The format.
 const VERSION: u32 = 1;
+/// Bytes of a manifest that are read: twice what the most files of usual names take.
+const MAX_BYTES: u64 = 128 << 20;
 /// Bytes read at a time.
 const BUFFER: usize = 64 * 1024;
 
 /// Whose files are on the volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "ReadManifest")]
 pub struct Manifest {
     version: u32,
     /// The owner.
@@ -59,7 +63,7 @@ pub struct Key {
 
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "ReadKept")]
 pub struct Kept {
     /// Where.
     pub path: RelativePath,
@@ -70,6 +74,80 @@ pub struct Kept {
     /// As it was when it was written.
     #[serde(flatten)]
     pub stamp: Stamp,
+}
+
+/// A manifest as it is read: field by field, since whatever else somebody wrote into one that is flattened would be kept
+/// until the end of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadManifest {
+    version: u32,
+    owner: Owner,
+    sub_path: SubPath,
+    revision: String,
+    selection_digest: String,
+    #[serde(deserialize_with = "bounded::list")]
+    files: Vec<Kept>,
+    #[serde(default, deserialize_with = "bounded::list")]
+    earlier: Vec<Kept>,
+    #[serde(default, deserialize_with = "bounded::list")]
+    directories: BTreeSet<String>,
+}
+
+/// A whole file, likewise.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadKept {
+    path: RelativePath,
+    size: u64,
+    sha256: String,
+    inode: u64,
+    modified: Timestamp,
+}
+
+impl From<ReadManifest> for Manifest {
+    fn from(read: ReadManifest) -> Self {
+        let ReadManifest {
+            version,
+            owner,
+            sub_path,
+            revision,
+            selection_digest,
+            files,
+            earlier,
+            directories,
+        } = read;
+        Self {
+            version,
+            owner,
+            key: Key {
+                sub_path,
+                revision,
+                selection_digest,
+            },
+            files,
+            earlier,
+            directories,
+        }
+    }
+}
+
+impl From<ReadKept> for Kept {
+    fn from(read: ReadKept) -> Self {
+        let ReadKept {
+            path,
+            size,
+            sha256,
+            inode,
+            modified,
+        } = read;
+        Self {
+            path,
+            size,
+            sha256,
+            stamp: Stamp { inode, modified },
+        }
+    }
 }
 
 impl Manifest {
@@ -184,7 +262,8 @@ fn read(state: &Folder, name: &str) -> Result<Option<Manifest>, Failure> {
     let Some(file) = state.read(name)? else {
         return Ok(None);
     };
-    match serde_json::from_reader::<_, Manifest>(BufReader::new(file)) {
+    let bounded = BufReader::new(Bounded::new(file, MAX_BYTES));
+    match serde_json::from_reader::<_, Manifest>(bounded) {
         Ok(manifest) if manifest.version == VERSION => Ok(Some(manifest)),
         Ok(manifest) => {
             tracing::warn!(
@@ -194,7 +273,13 @@ fn read(state: &Folder, name: &str) -> Result<Option<Manifest>, Failure> {
             );
             Ok(None)
         }
-        Err(why) if why.is_io() => Err(state.failed("read", name, &why.into())),
+        Err(why)
+            if why
+                .io_error_kind()
+                .is_some_and(|kind| kind != ErrorKind::InvalidData) =>
+        {
+            Err(state.failed("read", name, &why.into()))
+        }
         Err(why) => {
             tracing::warn!(name, %why, "a manifest that cannot be understood is left alone");
             Ok(None)

@@ -7,7 +7,8 @@
 //! The way: [`run`] (the process) → [`connect`] (to the gateway) → [`artifacts`] or [`log`] → [`start`] (look before
 //! leaping) → [`transfers`] → [`staging`] (bytes to the disk, with a [`journal`]) → [`publish`] (into their places, with a
 //! [`manifest`]). [`path`] is what may be a path on a
-//! volume, [`volume`] the only door to it, [`desk`] one owner's part of it. [`remote`] is shared with the controller.
+//! volume, [`volume`] the only door to it, [`bounded`] how much is read back from it, [`desk`] one owner's part of it.
+//! [`remote`] is shared with the controller.
 //!
 //! What holds at every moment, whenever the pod dies:
 //! - Nothing of a revision is visible before all of it is on the volume and has the digests that `verify` asks for. A
@@ -16,6 +17,7 @@
 //! - Only files that a manifest of ours names, and that are as we wrote them, are ever removed.
 
 pub mod artifacts;
+pub mod bounded;
 pub mod connect;
 pub mod desk;
 pub mod journal;

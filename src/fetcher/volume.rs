@@ -15,9 +15,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounded::MAX_FILES,
     outcome::{Failure, FailureKind},
     path::RelativePath,
 };
+
+/// What a name takes in memory besides its bytes.
+const NAME: usize = 64;
+/// What all names of a directory of ours may take: staged files have names of 37 bytes, so it is enough for
+/// [`MAX_FILES`] of them.
+const MAX_NAMES: usize = MAX_FILES * 128;
 
 /// The mounted volume.
 #[derive(Debug)]
@@ -278,18 +285,34 @@ impl Folder {
             .map_err(|why| folder.failed("write", to, &why))
     }
 
-    /// The names in here.
+    /// The names in here, of a directory that is ours alone. One with more than the largest fetch makes is refused, before
+    /// they take the memory.
     pub fn names(&self) -> Result<Vec<String>, Failure> {
         let unread = |why: io::Error| failed("read the directory", &self.shown(), &why);
         let mut names = Vec::new();
+        let mut room = MAX_NAMES;
         for entry in self.dir.entries().map_err(unread)? {
             // A name that is no UTF-8 is none of ours.
             if let Ok(name) = entry.map_err(unread)?.file_name().into_string() {
+                room = room
+                    .checked_sub(name.len() + NAME)
+                    .ok_or_else(|| self.crowded())?;
                 names.push(name);
             }
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn crowded(&self) -> Failure {
+        Failure::new(
+            FailureKind::PathRefused,
+            format!(
+                "{} on the volume holds more names than any fetch makes: somebody else writes there; remove them, or use \
+                 another claim",
+                self.shown()
+            ),
+        )
     }
 
     /// Makes sure that what was made, moved and removed in here stays so.

@@ -6,6 +6,7 @@ mod killed;
 mod large;
 mod logs;
 mod owners;
+mod planted;
 mod refusals;
 
 use serde_json::json;
