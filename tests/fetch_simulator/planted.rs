@@ -99,6 +99,9 @@ async fn a_line_of_a_gigabyte_is_not_read() {
     }
 }
 
+/// The text of a line of that number.
+type Line<'a> = &'a dyn Fn(usize) -> String;
+
 /// A string without an end; what means nothing to us and would be kept while it is read; more files than any fetch has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_is_not_read_beyond_what_ours_have() {
@@ -109,7 +112,7 @@ async fn a_manifest_is_not_read_beyond_what_ours_have() {
         .unwrap();
     let text = "x".repeat(1 << 20);
     let numbers = "1,".repeat(500) + "\n";
-    let cases: [(&str, &str, String, usize, &dyn Fn(usize) -> String); 3] = [
+    let cases: [(&str, &str, String, usize, Line<'_>); 3] = [
         ("one string", "files", r#"{"owner":""#.into(), 256, &|_| {
             text.clone()
         }),
