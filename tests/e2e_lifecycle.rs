@@ -232,6 +232,43 @@ async fn deletion_lets_go_after_its_deadline_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_log_comes_home_although_nobody_was_there_until_its_deadline() {
+    const DEADLINE: i64 = 10;
+    let args = vec!["--tune".into(), format!("collect-deadline={DEADLINE}s")];
+    let mut stage = Stage::with(Setup {
+        args,
+        ..Setup::default()
+    })
+    .await;
+    let control = stage.simulator.control();
+    for class in ["v2.proxy", "v2.run.log", "v2.run.steplog"] {
+        control.fault(Fault::always(class, FaultAction::answer(503, "not now")));
+    }
+    stage
+        .build("late", json!({"parameters": parameters(&[FAST])}))
+        .await;
+    let over = stage
+        .until("late", "it is over", |object| {
+            let run = object.status.as_ref().and_then(|status| status.run.as_ref());
+            run.is_some_and(|run| run.ended_at.is_some())
+        })
+        .await;
+    stage.operator.as_mut().unwrap().kill9().unwrap();
+    let ended = over.status.unwrap().run.unwrap().ended_at.unwrap().0;
+    wait_for("its deadline to pass", PATIENCE, async || {
+        let passed = jiff::Timestamp::now().as_second() > ended.as_second() + DEADLINE + 1;
+        Ok(Seen::when(passed, || format!("it was over at {ended}")))
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}"));
+    stage.simulator.control().clear_faults();
+    stage.operator.as_mut().unwrap().restart().await.unwrap();
+    let object = stage.until_ready("late").await;
+    let (status, _, message) = condition(&object, "LogsArchived");
+    assert_eq!(status, "True", "{message}");
+}
+
+#[tokio::test]
 async fn artifacts_come_home_with_the_build_and_with_each_rerun() {
     let stage = Stage::new().await;
     stage

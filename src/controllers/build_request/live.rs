@@ -13,6 +13,7 @@ use super::{
         Decision, Note, Situation, Step, after::ActOutcome, begin::Preflight, collect::Collected,
         find::Found, follow::Followed,
     },
+    is_finished,
     observe::Observer,
     turns::Turns,
 };
@@ -45,6 +46,7 @@ impl<'l> Live<'l> {
             scope,
             turns,
             secrets,
+            collecting,
             ..
         } = self.reconciler;
         Observer {
@@ -53,6 +55,7 @@ impl<'l> Live<'l> {
             secrets,
             scope,
             object,
+            collecting,
             connection: &self.connection,
         }
     }
@@ -140,6 +143,9 @@ impl Edges for Live<'_> {
         })
         .await?;
         self.reconciler.count(&before, &written);
+        if is_finished(&written) {
+            self.reconciler.collecting.forget(&ObjectKey::of(&written));
+        }
         Ok(Arc::new(written))
     }
 

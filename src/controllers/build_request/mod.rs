@@ -42,6 +42,7 @@ use self::{
     live::Live,
     logs::LogReaders,
     masking::SecretValues,
+    observe::Collecting,
     turns::Turns,
 };
 use super::{Context, cluster};
@@ -69,6 +70,7 @@ pub struct BuildRequests {
     turns: Arc<Turns>,
     logs: LogReaders,
     secrets: SecretValues,
+    collecting: Collecting,
     /// Set when the turns of a former life were read from the statuses.
     loaded: OnceCell<()>,
 }
@@ -86,6 +88,7 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
             turns: Arc::default(),
             logs: LogReaders::default(),
             secrets: SecretValues::default(),
+            collecting: Collecting::default(),
             loaded: OnceCell::new(),
         })
         .wakes_on::<TenantConnection>()
@@ -146,6 +149,7 @@ impl Reconciler for BuildRequests {
     fn gone(&self, key: &ObjectKey) {
         self.logs.forget(key);
         self.secrets.forget(key);
+        self.collecting.forget(key);
         self.ctx.metrics.build_gone(key);
         self.ring(self.turns.forget(key));
     }

@@ -1,6 +1,10 @@
 //! OBSERVE: what is true, here and on the remote, as far as the next step needs it. Reads only.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -38,6 +42,33 @@ use crate::{
 /// How many runs a search looks at.
 const SEARCHED: u32 = 100;
 
+/// Since when this process has been bringing home what is over. In memory only: the next process begins anew.
+#[derive(Default)]
+pub struct Collecting(Mutex<HashMap<ObjectKey, (String, Timestamp)>>);
+
+impl Collecting {
+    /// There is nothing left to bring home for `key`.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.lock().remove(key);
+    }
+
+    /// Since when `run` is; from `now` on where it was not before.
+    fn since(&self, key: &ObjectKey, run: &CurrentRun, now: Timestamp) -> Timestamp {
+        let mut begun = self.lock();
+        match begun.get(key) {
+            Some((token, since)) if *token == run.token => *since,
+            _ => {
+                begun.insert(key.clone(), (run.token.clone(), now));
+                now
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, (String, Timestamp)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The eyes of a reconcile of one object.
 pub struct Observer<'a> {
     /// What every reconcile may use.
@@ -50,6 +81,8 @@ pub struct Observer<'a> {
     pub scope: &'a WatchScope,
     /// The object.
     pub object: &'a Arc<BuildRequest>,
+    /// Since when what is over is being brought home.
+    pub collecting: &'a Collecting,
     /// The gateway to ask, or what stands in the way: looked up once in a step.
     pub connection: &'a OnceCell<Result<Connected, Trouble>>,
 }
@@ -230,7 +263,10 @@ impl Observer<'_> {
 
     /// What is left to bring home of a run that is over.
     pub async fn collect(&self, situation: &Situation<'_>, run: &CurrentRun) -> Result<Collected, Trouble> {
-        let mut collected = Collected::default();
+        let mut collected = Collected {
+            begun: Some(self.collecting.since(&self.key(), run, situation.now)),
+            ..Collected::default()
+        };
         let status = self.object.status.as_ref();
         if log_is_late(situation, run) {
             let project = Self::project(&self.connected().await?, run)?;

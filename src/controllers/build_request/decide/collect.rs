@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -30,6 +31,8 @@ pub struct Collected {
     pub fetch_ref: Option<LocalRef>,
     /// Jenkins was asked, and has no such build any more: its log will not come.
     pub build_gone: bool,
+    /// Since when this process has been bringing it home. While no process was there, no deadline passes.
+    pub begun: Option<Timestamp>,
 }
 
 /// How the owned ArtifactFetch stands, seen against this run and this spec.
@@ -64,10 +67,10 @@ pub fn decide(situation: &Situation<'_>, seen: &Collected) -> Decision {
         // The process may have ended between making it and naming it here.
         status.artifact_fetch_ref = Some(reference.clone());
     }
-    let overdue = run
-        .ended_at
-        .as_ref()
-        .is_some_and(|at| situation.since(at) >= situation.tunables.collect_deadline);
+    let ended = run.ended_at.as_ref().map(|at| at.0);
+    let overdue = ended
+        .max(seen.begun)
+        .is_some_and(|at| situation.since(&Time(at)) >= situation.tunables.collect_deadline);
     let log_is_home = run.id.is_none() || status.log.as_ref().is_some_and(|log| log.complete);
     if !log_is_home && !overdue && !seen.build_gone {
         if status.log.as_ref().is_some_and(|log| log.job.is_some()) {
@@ -324,6 +327,28 @@ mod tests {
         let late = decide(&situation(&object), &Collected::default());
         assert_eq!(late.act, Act::Nothing);
         assert!(matches!(late.standing, Standing::Done { .. }));
+    }
+
+    #[test]
+    fn no_deadline_passes_while_no_process_is_there() {
+        let mut object = with_artifacts(ended(Outcome::Succeeded, false));
+        object.status.as_mut().unwrap().run.as_mut().unwrap().ended_at = Some(ago(100_000));
+        let mut seen = Collected {
+            fetch: FetchState::Working("1 of 2 files".into()),
+            begun: Some(ago(5).0),
+            ..Collected::default()
+        };
+        assert_eq!(decide(&situation(&object), &seen).act, Act::ArchiveLog);
+        let status = object.status.as_mut().unwrap();
+        status.log = Some(LogStatus {
+            complete: true,
+            ..Default::default()
+        });
+        let waits = decide(&situation(&object), &seen);
+        assert!(matches!(waits.standing, Standing::Busy { .. }), "{waits:?}");
+        seen.begun = Some(ago(50_000).0);
+        let late = decide(&situation(&object), &seen);
+        assert!(matches!(late.standing, Standing::Stuck { .. }), "{late:?}");
     }
 
     #[test]
