@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use super::{glimpse::Glimpse, kind::ObjectKey, watches::Seen};
+use super::{
+    kind::ObjectKey,
+    watches::{Glimpse, Seen},
+};
 
 /// The names that one watch has told.
 #[derive(Debug, Default)]
@@ -45,7 +48,6 @@ impl Told {
                         key,
                         fingerprint: 0,
                         owner: mark.owner.map(|owner| *owner),
-                        touched: true,
                     })
                     .collect();
             }
@@ -63,7 +65,6 @@ mod tests {
             key: ObjectKey::new("team", name),
             fingerprint: 7,
             owner: owner.map(|owner| ("ArtifactFetch".to_owned(), owner.to_owned())),
-            touched: false,
         })
     }
 
@@ -94,7 +95,6 @@ mod tests {
                 key: ObjectKey::new("team", "goes"),
                 fingerprint: 0,
                 owner: Some(("ArtifactFetch".into(), "a".into())),
-                touched: true,
             }]
         );
         // A listing that broke off and began anew.

@@ -6,12 +6,7 @@ use kube::{Api, ResourceExt, api::DeleteParams};
 
 use super::{
     artifacts,
-    decide::{
-        Act, Decision,
-        after::ActOutcome,
-        begin::Preflight,
-        ours::{TOKEN_ANNOTATION, is_ours},
-    },
+    decide::{Act, Decision, after::ActOutcome, begin::Preflight, ours::TOKEN_ANNOTATION},
     logs::{LogReaders, Route, volume},
     observe::{Observer, reference},
 };
@@ -143,11 +138,7 @@ impl Actor<'_> {
         match around(Write::Create, project.create_run(&new)).await {
             Ok(CreateOutcome::Created(sent)) => ActOutcome::Sent(sent),
             Ok(CreateOutcome::AlreadyExists) => match project.run(name).await {
-                Ok(existing) if is_ours(&existing, run) => ActOutcome::Sent(Box::new(existing)),
-                Ok(existing) => ActOutcome::NameTaken(format!(
-                    "a PipelineRun {:?} exists in project {} and is not ours: delete it there, or ask for a rerun",
-                    existing.name, run.project
-                )),
+                Ok(existing) => ActOutcome::exists(existing, run),
                 // It exists, says the API; that kapis does not know it yet is its cache (finding L2).
                 Err(error) => ActOutcome::Unclear(error.into()),
             },

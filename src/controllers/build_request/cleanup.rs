@@ -1,13 +1,13 @@
 //! What is done on the remote when a BuildRequest is deleted. It needs less than a reconcile: only the run that is
 //! written down. It does its best within a deadline, then lets go and says so (design §3.6).
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, future::Future, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
     act,
-    decide::{adopt, ours::is_ours},
+    decide::{adopt, find::Found, ours::is_ours},
     observe::Observer,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     },
     controllers::Tunables,
     crash_points::{Write, around},
-    gateway::{ErrorClass, Run},
+    gateway::{ErrorClass, GatewayError, Run},
     trouble::Trouble,
 };
 
@@ -39,14 +39,15 @@ pub enum Cleanup {
     GiveUp,
 }
 
-/// What is to be done before `object` may go.
-pub fn decide(object: &BuildRequest, now: Timestamp, tunables: &Tunables) -> Cleanup {
+/// What is to be done before `object` may go. This process has been at it since `begun`: while no process was there, the
+/// deadline did not pass.
+pub fn decide(object: &BuildRequest, begun: Timestamp, now: Timestamp, tunables: &Tunables) -> Cleanup {
     let run = object.status.as_ref().and_then(|s| s.run.as_ref());
     let Some(run) = run.filter(|run| run.state != RunState::Intended) else {
         return Cleanup::Nothing;
     };
-    let since = object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
-    let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    let deleted = object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
+    let waited = Duration::try_from(now.duration_since(deleted.max(begun))).unwrap_or_default();
     let over = run.state == RunState::Ended;
     match object.spec.deletion_policy {
         DeletionPolicy::Retain => Cleanup::Nothing,
@@ -72,17 +73,79 @@ pub fn needs_finalizer(object: &BuildRequest) -> bool {
     }
 }
 
+/// Where a clean-up meets the world.
+pub trait Hands: Sync {
+    /// What is being deleted.
+    fn object(&self) -> &BuildRequest;
+
+    /// The time.
+    fn now(&self) -> Timestamp;
+
+    /// How long to wait for what.
+    fn tunables(&self) -> &Tunables;
+
+    /// Whether a run that was being sent arrived.
+    fn find(&self, run: &CurrentRun) -> impl Future<Output = Result<Found, Trouble>> + Send;
+
+    /// Stops its build; that this is gone already is fine.
+    fn stop(&self, run: &CurrentRun) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// Removes it; that it is gone already is fine.
+    fn remove(&self, run: &CurrentRun) -> impl Future<Output = Result<(), Trouble>> + Send;
+}
+
+impl Hands for Observer<'_> {
+    fn object(&self) -> &BuildRequest {
+        self.object
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn tunables(&self) -> &Tunables {
+        &self.ctx.tunables
+    }
+
+    async fn find(&self, run: &CurrentRun) -> Result<Found, Trouble> {
+        Observer::find(self, run).await
+    }
+
+    async fn stop(&self, run: &CurrentRun) -> Result<(), Trouble> {
+        let project = Observer::project(&self.connected().await?, run)?;
+        gone_is_fine(act::stop(&project, run).await)
+    }
+
+    async fn remove(&self, run: &CurrentRun) -> Result<(), Trouble> {
+        let project = Observer::project(&self.connected().await?, run)?;
+        let name = run.name.as_deref().unwrap_or_default();
+        gone_is_fine(around(Write::Delete, project.delete_run(name, run.uid.as_deref())).await)
+    }
+}
+
+fn gone_is_fine(came: Result<(), GatewayError>) -> Result<(), Trouble> {
+    match came {
+        Err(error) if error.class() != ErrorClass::Gone => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Carries it out. True where the object may go now.
-pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentRun) -> Result<bool, Trouble> {
+pub async fn carry_out(
+    hands: &impl Hands,
+    cleanup: Cleanup,
+    begun: Timestamp,
+    run: &CurrentRun,
+) -> Result<bool, Trouble> {
     let (cleanup, run) = match cleanup {
         Cleanup::Nothing | Cleanup::GiveUp => return Ok(true),
-        Cleanup::Find => match arrived(observer, run).await? {
+        Cleanup::Find => match arrived(hands, run).await? {
             Arrived::Yes(found) => {
-                let mut object = observer.object.as_ref().clone();
+                let mut object = hands.object().clone();
                 if let Some(status) = &mut object.status {
                     status.run = Some(found.as_ref().clone());
                 }
-                let then = decide(&object, Timestamp::now(), &observer.ctx.tunables);
+                let then = decide(&object, begun, hands.now(), hands.tunables());
                 (then, Cow::Owned(*found))
             }
             Arrived::NotYet => return Ok(false),
@@ -94,27 +157,16 @@ pub async fn carry_out(observer: &Observer<'_>, cleanup: Cleanup, run: &CurrentR
         Cleanup::Nothing => return Ok(true),
         // The deadline has passed meanwhile: the next look says so.
         Cleanup::GiveUp | Cleanup::Find => return Ok(false),
-        Cleanup::Stop { .. } | Cleanup::Delete => {}
-    }
-    let run = run.as_ref();
-    let project = Observer::project(&observer.connected().await?, run)?;
-    let name = run.name.as_deref().unwrap_or_default();
-    if let Cleanup::Stop { delete } = cleanup {
-        match act::stop(&project, run).await {
-            Ok(()) => {}
-            // Its build is gone: there is nothing to stop.
-            Err(error) if error.class() == ErrorClass::Gone => {}
-            Err(error) => return Err(error.into()),
+        Cleanup::Stop { delete } => {
+            hands.stop(run.as_ref()).await?;
+            if !delete {
+                return Ok(true);
+            }
         }
-        if !delete {
-            return Ok(true);
-        }
+        Cleanup::Delete => {}
     }
-    match around(Write::Delete, project.delete_run(name, run.uid.as_deref())).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.class() == ErrorClass::Gone => Ok(true),
-        Err(error) => Err(error.into()),
-    }
+    hands.remove(run.as_ref()).await?;
+    Ok(true)
 }
 
 /// Whether a run that was being sent is there.
@@ -127,8 +179,8 @@ enum Arrived {
     No,
 }
 
-async fn arrived(observer: &Observer<'_>, run: &CurrentRun) -> Result<Arrived, Trouble> {
-    let found = observer.find(run).await?;
+async fn arrived(hands: &impl Hands, run: &CurrentRun) -> Result<Arrived, Trouble> {
+    let found = hands.find(run).await?;
     if let Some(named) = &found.by_name {
         // One that is not ours is left alone.
         let ours = is_ours(named, run);
@@ -142,8 +194,8 @@ async fn arrived(observer: &Observer<'_>, run: &CurrentRun) -> Result<Arrived, T
         [one] => Ok(Arrived::Yes(found_as(run, one))),
         [] => {
             let sent = run.sent_at.as_ref().map_or(run.intended_at.0, |at| at.0);
-            let waited = Duration::try_from(Timestamp::now().duration_since(sent)).unwrap_or_default();
-            let shows = waited >= observer.ctx.tunables.search_window;
+            let waited = Duration::try_from(hands.now().duration_since(sent)).unwrap_or_default();
+            let shows = waited >= hands.tunables().search_window;
             Ok(if shows { Arrived::No } else { Arrived::NotYet })
         }
         several => {
@@ -212,13 +264,15 @@ mod tests {
         for (policy, expected) in rows {
             for (state, expected) in states.into_iter().zip(expected) {
                 let mut o = object_in(state);
+                let run = o.status.as_mut().unwrap().run.as_mut().unwrap();
                 if state == S::Submitted {
-                    o.status.as_mut().unwrap().run.as_mut().unwrap().id = None;
+                    run.id = None;
                 }
+                run.uid = (!matches!(state, S::Intended | S::Sending)).then(|| "u".into());
                 o.spec.deletion_policy = policy;
                 o.metadata.deletion_timestamp = Some(ago(1));
                 assert_eq!(
-                    decide(&o, t0(), &Tunables::default()),
+                    decide(&o, ago(1).0, t0(), &Tunables::default()),
                     expected,
                     "{policy:?} {state:?}"
                 );
@@ -226,7 +280,7 @@ mod tests {
         }
         let mut never = object();
         never.spec.deletion_policy = P::Delete;
-        assert_eq!(decide(&never, t0(), &Tunables::default()), C::Nothing);
+        assert_eq!(decide(&never, t0(), t0(), &Tunables::default()), C::Nothing);
     }
 
     #[test]
@@ -235,7 +289,10 @@ mod tests {
             let mut o = object_in(RunState::Started);
             o.spec.deletion_policy = policy;
             o.metadata.deletion_timestamp = Some(ago(10_000));
-            assert_eq!(decide(&o, t0(), &Tunables::default()), Cleanup::GiveUp);
+            let tried = |since| decide(&o, since, t0(), &Tunables::default());
+            assert_eq!(tried(ago(10_000).0), Cleanup::GiveUp);
+            // A process that has just begun has not tried yet.
+            assert_ne!(tried(ago(1).0), Cleanup::GiveUp);
         }
     }
 }

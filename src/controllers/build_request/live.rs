@@ -46,7 +46,7 @@ impl<'l> Live<'l> {
             scope,
             turns,
             secrets,
-            collecting,
+            begun,
             ..
         } = self.reconciler;
         Observer {
@@ -55,7 +55,7 @@ impl<'l> Live<'l> {
             secrets,
             scope,
             object,
-            collecting,
+            begun,
             connection: &self.connection,
         }
     }
@@ -139,12 +139,12 @@ impl Edges for Live<'_> {
         let before = object.status.clone().unwrap_or_default();
         let write = kind_of_write(&before, &status);
         let written = status::replace(&self.reconciler.ctx.client, object.as_ref(), write, |next| {
-            next.status = Some(status.clone());
+            next.status = Some(status);
         })
         .await?;
         self.reconciler.count(&before, &written);
         if is_finished(&written) {
-            self.reconciler.collecting.forget(&ObjectKey::of(&written));
+            self.reconciler.begun.forget(&ObjectKey::of(&written));
         }
         Ok(Arc::new(written))
     }

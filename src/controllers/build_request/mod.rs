@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod artifacts;
+pub mod begun;
 pub mod cleanup;
 pub mod cycle;
 pub mod decide;
@@ -14,7 +15,6 @@ mod live;
 pub mod local;
 pub mod logs;
 pub mod masking;
-mod mend;
 #[cfg(test)]
 mod model;
 pub mod observe;
@@ -23,11 +23,7 @@ pub mod parameters;
 pub mod report;
 pub mod turns;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -42,12 +38,12 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use self::{
+    begun::Begun,
     cleanup::Cleanup,
     decide::{Step, Wake, next_step},
     live::Live,
     logs::LogReaders,
     masking::SecretValues,
-    observe::Collecting,
     turns::Turns,
 };
 use super::{Context, cluster};
@@ -62,7 +58,10 @@ use crate::{
         harness::let_go_refused,
     },
 };
-use crate::{crash_points::Write, trouble::Trouble};
+use crate::{
+    crash_points::{Write, around},
+    trouble::Trouble,
+};
 
 /// The controller of BuildRequests.
 pub struct BuildRequests {
@@ -72,9 +71,7 @@ pub struct BuildRequests {
     turns: Arc<Turns>,
     logs: LogReaders,
     secrets: SecretValues,
-    collecting: Collecting,
-    /// Those of which somebody else changed or removed what they stored.
-    disturbed: Mutex<HashSet<ObjectKey>>,
+    begun: Begun,
     /// Set when the turns of a former life were read from the statuses.
     loaded: OnceCell<()>,
 }
@@ -92,13 +89,12 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
             turns: Arc::default(),
             logs: LogReaders::default(),
             secrets: SecretValues::default(),
-            collecting: Collecting::default(),
-            disturbed: Mutex::default(),
+            begun: Begun::default(),
             loaded: OnceCell::new(),
         })
         .wakes_on::<TenantConnection>()
         .wakes_on::<Secret>()
-        .minds::<ConfigMap>()
+        .wakes_on::<ConfigMap>()
         .owns::<ArtifactFetch>();
     // Who makes no Jobs needs no right to watch them, nor the claims that they fill.
     let setup = if makes_jobs {
@@ -118,13 +114,7 @@ impl Reconciler for BuildRequests {
             return self.clean_up(&object).await;
         }
         let object = self.finalizer(object).await?;
-        let (object, again) = self.mend_log(object).await?;
-        let next = cycle::run(|| Live::new(self), object).await.map(requeue)?;
-        Ok(if again && next == Requeue::OnChange {
-            Requeue::Backoff { at_least: None }
-        } else {
-            next
-        })
+        cycle::run(|| Live::new(self), object).await.map(requeue)
     }
 
     fn references(&self, object: &BuildRequest) -> BTreeSet<Reference> {
@@ -157,15 +147,10 @@ impl Reconciler for BuildRequests {
         references
     }
 
-    fn disturbed(&self, key: &ObjectKey) {
-        self.disturbances().insert(key.clone());
-    }
-
     fn gone(&self, key: &ObjectKey) {
-        self.disturbances().remove(key);
         self.logs.forget(key);
         self.secrets.forget(key);
-        self.collecting.forget(key);
+        self.begun.forget(key);
         self.ctx.metrics.build_gone(key);
         self.ring(self.turns.forget(key));
     }
@@ -199,10 +184,6 @@ impl BuildRequests {
                 .note(&ObjectKey::of(&object), &connection_of(&object), run);
         }
         Ok(())
-    }
-
-    fn disturbances(&self) -> MutexGuard<'_, HashSet<ObjectKey>> {
-        self.disturbed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ring(&self, keys: impl IntoIterator<Item = ObjectKey>) {
@@ -270,25 +251,25 @@ impl BuildRequests {
         if wanted {
             finalizers.push(FINALIZER.to_owned());
         }
-        let (name, key) = (object.name_any(), ObjectKey::of(object));
-        let api: Api<BuildRequest> = Api::namespaced(self.ctx.client.clone(), &key.namespace);
-        let send = |read: BuildRequest| {
-            let patch = json!({"metadata": {
-                "resourceVersion": read.metadata.resource_version, "finalizers": finalizers,
-            }});
-            let (api, name) = (api.clone(), name.clone());
-            async move {
-                let patch = Patch::Merge(&patch);
-                api.patch(&name, &PatchParams::default(), &patch).await
-            }
-        };
+        let patch = json!({"metadata": {
+            "resourceVersion": object.metadata.resource_version, "finalizers": finalizers,
+        }});
+        let api: Api<BuildRequest> =
+            Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
+        let what = format!("set the finalizer of BuildRequest {}", ObjectKey::of(object));
         let write = if wanted {
             Write::FinalizerSet
         } else {
             Write::FinalizerGone
         };
-        let what = format!("set the finalizer of BuildRequest {key}");
-        cluster::overtake(&api, what, write, object, send).await
+        cluster::write(
+            what,
+            around(
+                write,
+                api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
+            ),
+        )
+        .await
     }
 
     /// The object is being deleted.
@@ -296,11 +277,15 @@ impl BuildRequests {
         if !object.finalizers().iter().any(|f| f == FINALIZER) {
             return Ok(Requeue::OnChange);
         }
-        let cleanup = cleanup::decide(object, Timestamp::now(), &self.ctx.tunables);
+        let now = Timestamp::now();
+        let begun = self
+            .begun
+            .cleaning_up(&ObjectKey::of(object.as_ref()), object.uid(), now);
+        let cleanup = cleanup::decide(object, begun, now, &self.ctx.tunables);
         let live = Live::new(self);
         let observer = live.observer(object);
         if let Some(run) = object.status.as_ref().and_then(|s| s.run.as_ref()) {
-            match cleanup::carry_out(&observer, cleanup, run).await {
+            match cleanup::carry_out(&observer, cleanup, begun, run).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(Requeue::After(Duration::from_secs(1))),
                 Err(trouble) => {

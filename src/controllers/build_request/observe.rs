@@ -1,10 +1,6 @@
 //! OBSERVE: what is true, here and on the remote, as far as the next step needs it. Reads only.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,6 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     artifacts,
+    begun::Begun,
     decide::{
         Situation,
         begin::Preflight,
@@ -42,33 +39,6 @@ use crate::{
 /// How many runs a search looks at.
 const SEARCHED: u32 = 100;
 
-/// Since when this process has been bringing home what is over. In memory only: the next process begins anew.
-#[derive(Default)]
-pub struct Collecting(Mutex<HashMap<ObjectKey, (String, Timestamp)>>);
-
-impl Collecting {
-    /// There is nothing left to bring home for `key`.
-    pub fn forget(&self, key: &ObjectKey) {
-        self.lock().remove(key);
-    }
-
-    /// Since when `run` is; from `now` on where it was not before.
-    fn since(&self, key: &ObjectKey, run: &CurrentRun, now: Timestamp) -> Timestamp {
-        let mut begun = self.lock();
-        match begun.get(key) {
-            Some((token, since)) if *token == run.token => *since,
-            _ => {
-                begun.insert(key.clone(), (run.token.clone(), now));
-                now
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, (String, Timestamp)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The eyes of a reconcile of one object.
 pub struct Observer<'a> {
     /// What every reconcile may use.
@@ -81,8 +51,8 @@ pub struct Observer<'a> {
     pub scope: &'a WatchScope,
     /// The object.
     pub object: &'a Arc<BuildRequest>,
-    /// Since when what is over is being brought home.
-    pub collecting: &'a Collecting,
+    /// Since when this process has been at what has a deadline.
+    pub begun: &'a Begun,
     /// The gateway to ask, or what stands in the way: looked up once in a step.
     pub connection: &'a OnceCell<Result<Connected, Trouble>>,
 }
@@ -104,13 +74,7 @@ impl Observer<'_> {
     /// The gateway to ask.
     pub async fn connected(&self) -> Result<Connected, Trouble> {
         let name = &self.object.spec.connection_ref.name;
-        let (namespace, connections) = (self.namespace(), &self.ctx.connections);
-        let look = async || {
-            if self.object.metadata.deletion_timestamp.is_some() {
-                return connections.get_for_cleanup(&namespace, name).await;
-            }
-            connections.get(&namespace, name).await
-        };
+        let look = async || self.ctx.connections.get(&self.namespace(), name).await;
         self.connection.get_or_init(look).await.clone()
     }
 
@@ -226,8 +190,7 @@ impl Observer<'_> {
         let Some(name) = &run.name else {
             return Ok(Followed::default());
         };
-        let seen = existing(project.run(name).await)?
-            .filter(|seen| run.uid.as_deref().is_none_or(|uid| uid == seen.uid));
+        let seen = existing(project.run(name).await)?.filter(|seen| ours::is_same(seen, run));
         let mut followed = Followed {
             run: seen,
             ..Followed::default()
@@ -270,7 +233,7 @@ impl Observer<'_> {
     /// What is left to bring home of a run that is over.
     pub async fn collect(&self, situation: &Situation<'_>, run: &CurrentRun) -> Result<Collected, Trouble> {
         let mut collected = Collected {
-            begun: Some(self.collecting.since(&self.key(), run, situation.now)),
+            begun: Some(self.begun.bringing_home(&self.key(), run, situation.now)),
             ..Collected::default()
         };
         let status = self.object.status.as_ref();
@@ -328,8 +291,8 @@ impl Observer<'_> {
         // Of every shard: a run that another operator's BuildRequest claims is not ours.
         let everybody = Shard::default();
         let all = local::all_build_requests(&self.ctx.client, self.scope, &everybody).await?;
-        let claims = ours::claims(all, &run.project, &self.key());
-        candidates.retain(|seen| !claims.contains_key(&seen.name));
+        let claims = ours::Claims::beside(run, all, &self.key());
+        candidates.retain(|seen| !claims.hold(seen));
         Ok(candidates)
     }
 }
@@ -401,7 +364,7 @@ pub(super) fn asks_jenkins(situation: &Situation<'_>, run: &CurrentRun, seen: Op
     }
 }
 
-pub(super) async fn ask_jenkins(project: &ProjectScope, run: &CurrentRun) -> Result<Asked, Trouble> {
+async fn ask_jenkins(project: &ProjectScope, run: &CurrentRun) -> Result<Asked, Trouble> {
     let Some(reference) = reference(run) else {
         return Ok(Asked::No);
     };

@@ -23,14 +23,13 @@ use crate::{
     runtime::{
         backoff::{BackoffPolicy, Backoffs},
         events::Announcer,
-        glimpse::Glimpse,
         health::Readiness,
         kind::{Kind, ObjectKey},
         metrics::Metrics,
         references::Reference,
         shard::Shard,
         shutdown::Shutdown,
-        watches::{Seen, Sighting, channel},
+        watches::{Glimpse, Seen, Sighting, channel},
     },
 };
 
@@ -288,6 +287,5 @@ pub fn glimpse(name: &str, fingerprint: u64) -> Glimpse {
         key: key(name),
         fingerprint,
         owner: None,
-        touched: false,
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::runtime::{glimpse::Glimpse, kind::ObjectKey, watches::Seen};
+use crate::runtime::{
+    kind::ObjectKey,
+    watches::{Glimpse, Seen},
+};
 
 /// Which objects of a kind there are.
 #[derive(Debug, Default)]
@@ -82,7 +85,6 @@ mod tests {
             key: key(name),
             fingerprint,
             owner: None,
-            touched: false,
         }
     }
 

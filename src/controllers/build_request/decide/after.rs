@@ -6,11 +6,14 @@ use super::{
     Act, Decision, Situation, Standing, Wake, busy,
     ending::end,
     hindered,
+    ours::{is_ours, name_is_taken},
     stop::{not_stopped, stopping},
 };
 use crate::{
     api::{
-        build_request::{BuildPhase, BuildRequestStatus, LogStatus, RunState, StopReason, TriggerRung},
+        build_request::{
+            BuildPhase, BuildRequestStatus, CurrentRun, LogStatus, RunState, StopReason, TriggerRung,
+        },
         common::LocalRef,
         conditions::{Reason, bounded},
     },
@@ -59,6 +62,18 @@ pub enum ActOutcome {
     Fetching(LocalRef),
     /// Something that is not about the run failed (storing, reading).
     Failed(Trouble),
+}
+
+impl ActOutcome {
+    /// The create was answered 409, and this is what bears our chosen name: ours where an answer was lost before,
+    /// somebody else's where it lacks our token.
+    pub fn exists(existing: Run, run: &CurrentRun) -> Self {
+        if is_ours(&existing, run) {
+            Self::Sent(Box::new(existing))
+        } else {
+            Self::NameTaken(name_is_taken(&existing, run))
+        }
+    }
 }
 
 /// What follows from what came of an act. `situation.object` holds the status that was written before the act.

@@ -8,7 +8,7 @@ use super::{
     ending::{collecting, end},
     facts::adopt,
     hindered,
-    ours::is_ours,
+    ours::{is_ours, name_is_taken},
     step::asked_by,
 };
 use crate::{
@@ -47,10 +47,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Result<Found, Trouble>) -> Decis
         if let Some(decision) = given_up(situation) {
             return decision;
         }
-        let message = format!(
-            "a PipelineRun {:?} exists in project {} and is not ours: delete it there, or ask for a rerun",
-            named.name, run.project
-        );
+        let message = name_is_taken(named, run);
         return Decision::wait(
             status,
             Standing::Stuck {

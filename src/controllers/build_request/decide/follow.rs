@@ -8,6 +8,7 @@ use super::{
     facts::{pending_input, take_over, take_stages},
     hindered,
     missing::missing,
+    ours::is_same,
     stop::{remove, stop_if_due, trigger_failed},
     title,
 };
@@ -58,11 +59,7 @@ pub fn decide(situation: &Situation<'_>, seen: &Result<Followed, Trouble>) -> De
         return Decision::wait(status, Standing::Unchanged, Wake::Now);
     };
     // Another object of the same name is not our run.
-    let remote = seen
-        .run
-        .as_ref()
-        .filter(|r| run.uid.as_deref().is_none_or(|uid| uid == r.uid));
-    let Some(remote) = remote else {
+    let Some(remote) = seen.run.as_ref().filter(|seen| is_same(seen, run)) else {
         return missing(situation, seen);
     };
     take_over(run, remote);

@@ -1,6 +1,6 @@
 //! Which run on the remote is ours: by its chosen name and token, or by what was sent.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::{
     api::build_request::{BuildRequest, CurrentRun, TriggerRung},
@@ -22,6 +22,19 @@ pub fn is_ours(named: &Run, run: &CurrentRun) -> bool {
     let by_uid = run.uid.as_deref() == Some(named.uid.as_str());
     let by_token = named.annotations.get(TOKEN_ANNOTATION) == Some(&run.token);
     by_uid || by_token
+}
+
+/// What to tell people where a run of our chosen name is not ours.
+pub fn name_is_taken(named: &Run, run: &CurrentRun) -> String {
+    format!(
+        "a PipelineRun {:?} exists in project {} and is not ours: delete it there, or ask for a rerun",
+        named.name, run.project
+    )
+}
+
+/// Whether what bears the name of `run` now is still that run, and not another one that somebody made under its name.
+pub fn is_same(seen: &Run, run: &CurrentRun) -> bool {
+    run.uid.as_deref().is_none_or(|uid| uid == seen.uid)
 }
 
 /// Whether `candidate` could be the run that was sent by POST, or the twin that Jenkins' event made of it.
@@ -67,24 +80,32 @@ pub fn candidates(runs: Vec<Run>, run: &CurrentRun, asked: &Asked<'_>) -> Vec<Ru
     candidates
 }
 
-/// The names of runs in `project` that BuildRequests other than `me` claim, or that were earlier tries of any.
-pub fn claims(
-    all: impl IntoIterator<Item = BuildRequest>,
-    project: &str,
-    me: &ObjectKey,
-) -> BTreeMap<String, ObjectKey> {
-    let mut claims = BTreeMap::new();
-    for object in all {
-        let key = ObjectKey::of(&object);
-        let Some(status) = object.status else { continue };
-        let current = status
-            .run
-            .filter(|run| run.project == project && key != *me)
-            .and_then(|run| run.name);
-        let past = status.history.into_iter().filter_map(|run| run.name);
-        claims.extend(current.into_iter().chain(past).map(|name| (name, key.clone())));
+/// What is not ours, since it belongs to another BuildRequest or to a run before.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Names of runs.
+    names: BTreeSet<String>,
+}
+
+impl Claims {
+    /// What BuildRequests other than `me` claim beside `run`, and what earlier runs of any did.
+    pub fn beside(run: &CurrentRun, all: impl IntoIterator<Item = BuildRequest>, me: &ObjectKey) -> Self {
+        let mut claims = Self::default();
+        for object in all {
+            let key = ObjectKey::of(&object);
+            let Some(status) = object.status else { continue };
+            let others = status.run.filter(|r| r.project == run.project && key != *me);
+            claims.names.extend(others.and_then(|other| other.name));
+            let past = status.history.into_iter();
+            claims.names.extend(past.filter_map(|past| past.name));
+        }
+        claims
     }
-    claims
+
+    /// Whether `seen` is one of them.
+    pub fn hold(&self, seen: &Run) -> bool {
+        self.names.contains(&seen.name)
+    }
 }
 
 /// How far the remote's clock may be behind ours, in seconds.

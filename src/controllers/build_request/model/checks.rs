@@ -1,31 +1,54 @@
 //! What must hold, by the numbers of design §3, checked at each write, after each reconcile, whenever time passes, and at
 //! the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::{
     super::{
         decide::{Step, next_step},
-        inputs, outcome,
+        inputs, outcome, turns,
     },
+    build::Build,
     ops::Setup,
-    remote::{Build, Remote},
+    remote::Remote,
 };
 use crate::{
     api::{
-        build_request::{BuildPhase, BuildRequest, CurrentRun, Outcome, RunState},
+        build_request::{
+            BuildPhase, BuildRequest, CurrentRun, DeletionPolicy, Outcome, RunState, TriggerRung,
+        },
         conditions::{ConditionType, Reason, find, is_true},
     },
-    gateway::{JenkinsResult, JenkinsState},
+    controllers::Tunables,
+    gateway::{JenkinsResult, JenkinsState, Run},
 };
 
 /// The limits that the API promises.
 const HISTORY: usize = 10;
 const STAGES: usize = 64;
 const BYTES: usize = 100 * 1024;
+
+/// What appears at the last moment need not be seen.
+const GLANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Rules that are broken on purpose (see [`super::breaks`]).
+pub const ONE_BUILD: &str = "§3.2 one build per token";
+pub const ONE_START: &str = "§3.2 a token is sent once";
+pub const INTENT_FIRST: &str = "§3.2 the intent is written down before its effect";
+pub const OURS: &str = "§3.2 a run that is adopted is ours";
+pub const SERIALISED: &str = "§3 starts are serialised";
+pub const STOPPED_FIRST: &str = "§3.6 what is deleted with its build is stopped before it goes";
+pub const TRUE_OUTCOME: &str = "§3.7 an outcome is what Jenkins says";
+pub const FOUND: &str = "§3.2 what can be found is not lost";
+pub const NOT_SUSPENDED: &str = "§3.1 nothing starts while suspended";
+pub const HARMLESS: &str = "§3 no run of others is removed";
+pub const LOG_TRIED: &str = "§3.4 no log is given up untried";
 
 /// The findings, and what they are found by.
 #[derive(Default)]
@@ -36,9 +59,10 @@ pub struct Checks {
     wanted: BTreeMap<String, BTreeSet<(String, Option<String>)>>,
     /// Which tokens were sent, by uid.
     tokens: BTreeMap<String, BTreeSet<String>>,
-    /// Of which runs it was written that they were looked for in vain, or given up, while they may exist: their builds
-    /// may be there twice or without anybody to follow them.
-    given_up: BTreeSet<String>,
+    /// Tokens of which it was written down that their run had arrived.
+    arrived: BTreeSet<String>,
+    /// Tokens whose run was removed before that.
+    unseen: BTreeSet<String>,
 }
 
 impl Checks {
@@ -66,12 +90,21 @@ impl Checks {
             .insert((wanted.digest, wanted.rerun));
     }
 
-    /// The operator wrote `after` over `before`, which may have a newer spec than the operator has seen.
-    pub fn written(&mut self, before: &BuildRequest, after: &BuildRequest) {
+    /// The operator, whose process has been `alive` for so long, wrote `after` over `before`, which may have a newer spec
+    /// than the operator has seen.
+    pub fn written(
+        &mut self,
+        (before, after): (&BuildRequest, &BuildRequest),
+        remote: &Remote,
+        alive: SignedDuration,
+    ) {
         let run = |o: &BuildRequest| o.status.as_ref().and_then(|s| s.run.clone());
         let (old, new) = (run(before), run(after));
         if let Some(new) = &new {
             self.sent(before, old.as_ref(), new);
+            if new.uid.is_some() {
+                self.arrived.insert(new.token.clone());
+            }
         }
         if let Some(old) = old.filter(|old| old.state == RunState::Ended) {
             let history = after
@@ -105,6 +138,16 @@ impl Checks {
                 || format!("{old:?} then {new:?}"),
             );
         }
+        if log_is_given_up(after) && !log_is_given_up(before) {
+            let build = after
+                .status
+                .as_ref()
+                .and_then(|s| build_of(remote, s.run.as_ref()?));
+            let tried = alive >= collect_deadline();
+            self.check(LOG_TRIED, tried || build.is_none_or(|b| b.gone), || {
+                format!("{build:?} after {alive:?}: {:?}", after.status)
+            });
+        }
         self.kstatus(after);
     }
 
@@ -117,7 +160,7 @@ impl Checks {
         }
         let uid = stored.metadata.uid.clone().unwrap_or_default();
         let case = || format!("{} {new:?}", stored.name_any());
-        self.check("§3.1 nothing starts while suspended", !stored.spec.suspend, case);
+        self.check(NOT_SUSPENDED, !stored.spec.suspend, case);
         self.check("§3.1 nothing starts when cancelled", !stored.spec.cancel, case);
         self.check(
             "§3.6 nothing starts after deletion",
@@ -179,6 +222,59 @@ impl Checks {
         self.check("§4 an object stays below 100 KiB", size < BYTES, text);
     }
 
+    /// A run is being sent: its intent is written down, and no other start is on its way at the same place.
+    pub fn start(
+        &mut self,
+        (object, run): (&BuildRequest, &CurrentRun),
+        objects: &BTreeMap<String, BuildRequest>,
+        remote: &Remote,
+        now: Timestamp,
+    ) {
+        let stored = objects
+            .get(&object.name_any())
+            .filter(|o| o.uid() == object.uid());
+        let intent = stored.and_then(|o| o.status.as_ref()?.run.as_ref());
+        let written = intent.is_some_and(|i| i.token == run.token && i.state == RunState::Sending);
+        self.check(INTENT_FIRST, stored.is_none() || written, || {
+            format!("{run:?} but {intent:?}")
+        });
+        for other in objects.values() {
+            let active = turns::contender(other, now)
+                .filter(|r| !matches!(r.state, RunState::Ended | RunState::Intended))
+                .filter(|r| r.pipeline == run.pipeline && r.token != run.token);
+            let Some(active) = active else { continue };
+            let alone = !remote.is_pending(&active.token) || remote.disowned.contains(&active.token);
+            self.check(SERIALISED, alone, || format!("{run:?} beside {active:?}"));
+        }
+    }
+
+    /// An object that is deleted is let go, after this process has `tried` to clean up for so long.
+    pub fn let_go(&mut self, object: &BuildRequest, tried: SignedDuration, remote: &Remote) {
+        let policy = object.spec.deletion_policy;
+        let Some(run) = object.status.as_ref().and_then(|s| s.run.as_ref()) else {
+            return;
+        };
+        let tried = Duration::try_from(tried).unwrap_or_default();
+        let given_up = tried >= Tunables::default().cleanup_deadline;
+        let strayed = remote.disowned.contains(&run.token) || remote.dropped.contains(&run.token);
+        // Posted without a correlation parameter it is known by its parameters, and these were edited before it was seen: a
+        // stated limit.
+        let unknown = run.trigger == TriggerRung::Post
+            && run.uid.is_none()
+            && object.spec.correlation_parameter.is_none()
+            && run.inputs_digest != inputs::wanted(object).digest;
+        let never = run.state == RunState::Intended || strayed || unknown;
+        if policy == DeletionPolicy::Retain || given_up || never {
+            return;
+        }
+        let text = || format!("{policy:?} after {tried:?}: {run:?}");
+        let over = run.state == RunState::Ended;
+        self.check(STOPPED_FIRST, over || !remote.is_active(&run.token), text);
+        let left =
+            policy == DeletionPolicy::Delete && remote.runs_of(&run.token).any(|r| r.creator.is_some());
+        self.check("§3.6 deletionPolicy Delete leaves no run", !left, text);
+    }
+
     /// A reconcile is over; `waits` says whether the operator looks again by itself.
     pub fn after_reconcile(&mut self, object: &BuildRequest, waits: bool) {
         let settled = is_settled(object) || object.metadata.deletion_timestamp.is_some();
@@ -188,19 +284,49 @@ impl Checks {
     }
 
     /// Whenever time has passed.
-    pub fn look(&mut self, objects: &BTreeMap<String, BuildRequest>, remote: &Remote) {
+    pub fn look(&mut self, setup: Setup, objects: &BTreeMap<String, BuildRequest>, remote: &Remote) {
+        // Where a run is removed before anybody saw it, by a person or by the controller as a duplicate, nobody can know
+        // that it had arrived: the stated limit of the remote.
+        let removed = remote.disowned.iter().chain(&remote.dropped);
+        self.unseen
+            .extend(removed.filter(|t| !self.arrived.contains(*t)).cloned());
         for (token, builds) in remote.builds_by_token() {
-            self.check("§3.2 one build per token", builds <= 1, || {
-                format!("{builds} builds of token {token}")
-            });
+            let once = builds <= 1 || self.unseen.contains(&token);
+            self.check(ONE_BUILD, once, || format!("{builds} builds of token {token}"));
         }
+        for (token, starts) in &remote.starts {
+            let once = *starts <= 1 || self.unseen.contains(token);
+            self.check(ONE_START, once, || format!("{starts} starts of token {token}"));
+        }
+        self.check(HARMLESS, remote.harmed.is_empty(), || {
+            format!("{:?}", remote.harmed)
+        });
         for object in objects.values() {
             let Some(run) = object.status.as_ref().and_then(|s| s.run.as_ref()) else {
                 continue;
             };
-            if run.outcome == Some(Outcome::Lost) || run.stop.is_some() {
-                self.given_up.insert(run.token.clone());
-            }
+            let Some(run_uid) = run.uid.as_deref() else {
+                continue;
+            };
+            let removed = remote.dropped.contains(&run.token);
+            let known = setup.correlated || (setup.may_create && !removed);
+            // Where the controller removed our run, nothing but its parameters tells which of the runs that Jenkins' events
+            // make is ours: the stated limit of the remote.
+            let stands_in = removed && !setup.correlated && remote.is_by_event(run_uid);
+            let ours = if stands_in {
+                true
+            } else if known {
+                remote.is_of(run_uid, &run.token) || remote.disowned.contains(&run.token)
+            } else {
+                // Equal runs under our login can only be told apart by whose they still are.
+                let claimed = |other: &BuildRequest| {
+                    let theirs = other.uid().and_then(|uid| self.tokens.get(&uid));
+                    theirs.is_some_and(|tokens| tokens.iter().any(|t| remote.is_of(run_uid, t)))
+                };
+                let others = objects.values().filter(|o| o.uid() != object.uid());
+                remote.is_of_somebody(run_uid) && !others.into_iter().any(claimed)
+            };
+            self.check(OURS, ours, || format!("{run:?}"));
         }
     }
 
@@ -220,23 +346,32 @@ impl Checks {
             };
             let build = build_of(remote, run);
             if let (Some(build), true) = (build, setup.correlated || setup.may_create) {
-                self.check(
-                    "§3.2 a run that is adopted is ours",
-                    build
-                        .token
-                        .as_ref()
-                        .is_some_and(|token| *token == run.token || remote.disowned.contains(token)),
-                    || format!("{run:?} is followed as {build:?}"),
-                );
+                self.check(OURS, build.is_of(&run.token) || build.disowned, || {
+                    format!("{run:?} is followed as {build:?}")
+                });
             }
+            self.check(TRUE_OUTCOME, is_true_outcome(run, build), || {
+                format!("{run:?} but {build:?}")
+            });
+            let asked = run.rerun == inputs::wanted(object).rerun
+                && run.inputs_digest == inputs::wanted(object).digest;
+            // One that was there before it was given up.
+            let in_time = |r: &&Run| r.created < run.ended_at.as_ref().map(|at| at.0 - GLANCE);
+            let there = remote.runs_of(&run.token).find(in_time);
+            let lost = run.outcome == Some(Outcome::Lost) && run.id.is_none() && asked;
             self.check(
-                "§3.7 an outcome is what Jenkins says",
-                is_true_outcome(run, build),
-                || format!("{run:?} but {build:?}"),
+                FOUND,
+                !lost || there.is_none() || remote.disowned.contains(&run.token),
+                || format!("{run:?} but {there:?}"),
             );
             let here = build.is_some_and(|b| !b.gone);
             let log = status.log.as_ref().is_some_and(|log| log.complete);
-            self.check("§3.4 no log is lost", log || !here || !is_settled(object), text);
+            let told = log || log_is_given_up(object);
+            self.check(
+                "§3.4 no log is lost silently",
+                told || !here || !is_settled(object),
+                text,
+            );
             self.phase(object, run);
         }
     }
@@ -274,6 +409,17 @@ fn build_of<'a>(remote: &'a Remote, run: &CurrentRun) -> Option<&'a Build> {
         .find(|b| b.pipeline == run.pipeline && b.number.to_string() == *id)
 }
 
+/// Whether the status says that the log was not brought home in time.
+fn log_is_given_up(object: &BuildRequest) -> bool {
+    let conditions = object.status.as_ref().map(|s| s.conditions.as_slice());
+    find(conditions.unwrap_or_default(), ConditionType::LogsArchived)
+        .is_some_and(|c| c.reason == Reason::LogUnavailable.as_str())
+}
+
+fn collect_deadline() -> SignedDuration {
+    SignedDuration::try_from(Tunables::default().collect_deadline).unwrap_or(SignedDuration::MAX)
+}
+
 /// Whether the outcome in a status is true. What we stopped may be told as stopped, what is gone as lost.
 fn is_true_outcome(run: &CurrentRun, build: Option<&Build>) -> bool {
     let Some(outcome) = run.outcome else { return false };
@@ -282,7 +428,11 @@ fn is_true_outcome(run: &CurrentRun, build: Option<&Build>) -> bool {
         (Outcome::Succeeded, Some(b)) => b.result == JenkinsResult::Success,
         (Outcome::Unstable, Some(b)) => b.result == JenkinsResult::Unstable,
         // Of a build that was collected before anybody looked only that it failed is known.
-        (Outcome::Failed, Some(b)) => b.result == JenkinsResult::Failure || b.gone,
+        (Outcome::Failed, Some(b)) => match b.result {
+            JenkinsResult::Failure => true,
+            JenkinsResult::Unstable | JenkinsResult::Aborted => b.gone,
+            _ => false,
+        },
         (Outcome::Aborted, Some(b)) => b.result == JenkinsResult::Aborted,
         (Outcome::Indeterminate, Some(b)) => {
             b.state == JenkinsState::Finished

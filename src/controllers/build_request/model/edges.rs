@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::{
@@ -17,17 +17,20 @@ use super::{
             collect::{Collected, FetchState},
             find::Found,
             follow::{Asked, Followed},
-            ours::{self, TOKEN_ANNOTATION, is_ours},
+            ours::{self, TOKEN_ANNOTATION},
         },
         inputs, observe,
         turns::{Place, Turns},
     },
-    remote::Remote,
-    world::{Connection, Fault, World},
+    breaks::Break,
+    build, checks,
+    faults::{Aim, Connection, Fault},
+    remote::{Create, Remote},
+    world::World,
 };
 use crate::{
     api::{
-        build_request::{BuildRequest, BuildRequestStatus, CurrentRun, LogStatus, TriggerRung},
+        build_request::{BuildRequest, BuildRequestStatus, CurrentRun, LogStatus, RunState, TriggerRung},
         conditions::Reason,
     },
     controllers::Tunables,
@@ -63,12 +66,21 @@ impl From<Failed> for Trouble {
     }
 }
 
-fn passing(what: &str) -> Trouble {
+pub fn passing(what: &str) -> Trouble {
     Trouble::passing(Reason::RemoteUnavailable, what)
 }
 
+/// Whether `next` writes down that a run is being sent.
+fn begins(before: &BuildRequest, next: &BuildRequest) -> bool {
+    let sending = |o: &BuildRequest| {
+        let run = o.status.as_ref()?.run.as_ref()?;
+        (run.state == RunState::Sending).then(|| run.token.clone())
+    };
+    sending(next).is_some() && sending(before) != sending(next)
+}
+
 /// The parameters that are sent, without the correlation parameter.
-fn given(object: &BuildRequest) -> Vec<Parameter> {
+pub fn given(object: &BuildRequest) -> Vec<Parameter> {
     let value = |p: &crate::api::build_request::Parameter| p.value.clone().unwrap_or_default();
     let all = object.spec.parameters.iter();
     all.map(|p| Parameter {
@@ -88,9 +100,25 @@ impl Hands<'_> {
         }
     }
 
-    /// One call to the remote, with what may go wrong with it. A write is carried out at once or not at all.
-    pub async fn call<T>(
+    /// Asks the remote, with what may go wrong with that.
+    pub async fn ask<T>(
         &self,
+        carry_out: impl FnOnce(&mut Remote) -> Result<T, Trouble>,
+    ) -> Result<T, Failed> {
+        self.call(Aim::Any, carry_out).await
+    }
+
+    /// Changes something on the remote.
+    pub async fn change<T>(
+        &self,
+        carry_out: impl FnOnce(&mut Remote) -> Result<T, Trouble>,
+    ) -> Result<T, Failed> {
+        self.call(Aim::Change, carry_out).await
+    }
+
+    async fn call<T>(
+        &self,
+        what: Aim,
         carry_out: impl FnOnce(&mut Remote) -> Result<T, Trouble>,
     ) -> Result<T, Failed> {
         self.world.point(false).await;
@@ -98,12 +126,18 @@ impl Hands<'_> {
         let done = {
             let mut inner = self.world.lock();
             inner.calls += 1;
-            match inner.faults.pop_front() {
+            match inner.next_fault(what) {
                 Some(Fault::RequestLost) => Err(Failed::Unclear(passing("reset"))),
                 Some(Fault::Unavailable) => Err(Failed::NotSent(passing("503"))),
                 Some(Fault::AnswerLost) => {
                     let _ = carry_out(&mut inner.remote);
                     Err(Failed::Unclear(passing("reset")))
+                }
+                Some(Fault::Late(seconds)) => {
+                    inner.remote.delay = Some(SignedDuration::from_secs(seconds.into()));
+                    let _ = carry_out(&mut inner.remote);
+                    inner.remote.delay = None;
+                    Err(Failed::Unclear(passing("no answer")))
                 }
                 None => carry_out(&mut inner.remote).map_err(Failed::NotSent),
             }
@@ -112,35 +146,25 @@ impl Hands<'_> {
         done
     }
 
-    /// Deletes the run object; that it is gone already is fine.
-    pub async fn delete_run(&self, run: &CurrentRun) -> Result<(), Trouble> {
-        let Some(name) = run.name.clone() else {
-            return Ok(());
-        };
-        let may = self.world.lock().setup.may_create;
-        self.call(|remote| {
-            if !may {
-                return Err(Trouble::user(Reason::AccessDenied, "may not delete"));
-            }
-            remote.delete(&name, run.uid.as_deref());
-            Ok(())
-        })
-        .await
-        .map_err(Trouble::from)
-    }
-
     async fn jenkins(&self, run: &CurrentRun) -> Result<Asked, Trouble> {
         let Some(id) = run.id.clone() else {
             return Ok(Asked::No);
         };
-        let seen = self
-            .call(|remote| {
+        let asked = self
+            .ask(|remote| {
                 if remote.jenkins_down {
                     return Err(passing("Jenkins is down"));
                 }
                 Ok(remote.jenkins(&run.pipeline, &id))
             })
-            .await?;
+            .await;
+        if asked.is_err() && self.world.breaks(Break::UnreachableIsTakenForGone) {
+            return Ok(Asked::Gone);
+        }
+        let seen = asked?;
+        if seen.is_none() && self.world.breaks(Break::VanishedIsTakenForDone) {
+            return Ok(Asked::Build(Box::new(build::vanished_well(&id, self.now()))));
+        }
         Ok(seen.map_or(Asked::Gone, |build| Asked::Build(Box::new(build))))
     }
 
@@ -156,11 +180,11 @@ impl Hands<'_> {
             creator,
             parameters: &parameters,
         };
-        let runs = self.call(|remote| Ok(remote.runs.clone())).await?;
+        let runs = self.ask(|remote| Ok(remote.runs.clone())).await?;
         let mut candidates = ours::candidates(runs, run, &asked);
         let all: Vec<_> = self.world.lock().objects.values().cloned().collect();
-        let claims = ours::claims(all, &run.project, &ObjectKey::of(object));
-        candidates.retain(|seen| !claims.contains_key(&seen.name));
+        let claims = ours::Claims::beside(run, all, &ObjectKey::of(object));
+        candidates.retain(|seen| !claims.hold(seen));
         Ok(candidates)
     }
 
@@ -172,35 +196,36 @@ impl Hands<'_> {
         name: Option<String>,
     ) -> ActOutcome {
         let chosen = name.is_some();
+        self.world.lock().check_start(object, run);
         let annotations = BTreeMap::from([(TOKEN_ANNOTATION.to_owned(), run.token.clone())]);
         let annotations = if chosen { annotations } else { BTreeMap::new() };
         if chosen && !self.world.lock().setup.may_create {
             self.world.lock().knows_refusal = true;
             return ActOutcome::RungRefused;
         }
-        let sent = self
-            .call(|remote| {
-                Ok(remote.make(
-                    name,
-                    &run.pipeline,
-                    ready.parameters.clone(),
-                    Some(USER),
-                    Some(&run.token),
-                    annotations,
-                ))
-            })
-            .await;
-        let _ = object;
-        match sent {
+        let create = Create {
+            name,
+            pipeline: run.pipeline.clone(),
+            parameters: ready.parameters.clone(),
+            creator: Some(USER.into()),
+            token: Some(run.token.clone()),
+            annotations,
+        };
+        match self.change(|remote| Ok(remote.make(create))).await {
             Ok(Some(made)) => ActOutcome::Sent(Box::new(made)),
             Ok(None) => {
                 let name = run.name.clone().unwrap_or_default();
-                match self.call(|remote| Ok(remote.run(&name))).await {
-                    Ok(Some(existing)) if is_ours(&existing, run) => ActOutcome::Sent(Box::new(existing)),
-                    Ok(Some(_)) => ActOutcome::NameTaken("taken".into()),
+                match self.ask(|remote| Ok(remote.run(&name))).await {
+                    Ok(Some(existing)) if self.world.breaks(Break::ConflictIsTakenForOurs) => {
+                        ActOutcome::Sent(Box::new(existing))
+                    }
+                    Ok(Some(existing)) => ActOutcome::exists(existing, run),
                     Ok(None) => ActOutcome::Unclear(passing("404")),
                     Err(failed) => ActOutcome::Unclear(failed.into()),
                 }
+            }
+            Err(Failed::Unclear(trouble)) if self.world.breaks(Break::NoSearchAfterAnUnclearEnd) => {
+                ActOutcome::NotSent(trouble)
             }
             Err(Failed::Unclear(trouble)) => ActOutcome::Unclear(trouble),
             Err(Failed::NotSent(trouble)) => ActOutcome::NotSent(trouble),
@@ -208,6 +233,9 @@ impl Hands<'_> {
     }
 
     async fn pull_log(&self, run: &CurrentRun, last: bool) -> ActOutcome {
+        if self.world.lock().remote.logs_down {
+            return ActOutcome::Failed(passing("the log cannot be read"));
+        }
         match self.jenkins(run).await {
             Ok(Asked::Build(_)) => ActOutcome::Log {
                 log: LogStatus {
@@ -237,7 +265,10 @@ impl Edges for Hands<'_> {
     }
 
     fn turns(&self) -> Arc<Turns> {
-        self.world.turns()
+        if self.world.breaks(Break::NoTurns) {
+            return Arc::default();
+        }
+        self.world.memory().turns
     }
 
     fn ring(&self, keys: Vec<ObjectKey>) {
@@ -249,7 +280,7 @@ impl Edges for Hands<'_> {
     }
 
     async fn begin(&self, object: &Arc<BuildRequest>, attempt: u32) -> Result<Preflight, Trouble> {
-        self.call(|_| Ok(())).await?;
+        self.ask(|_| Ok(())).await?;
         let mut parameters = given(object);
         if let Some(name) = &object.spec.correlation_parameter {
             parameters.push(Parameter {
@@ -270,7 +301,7 @@ impl Edges for Hands<'_> {
             TriggerRung::ChosenName
         };
         let key = ObjectKey::of(object.as_ref());
-        let turn = self.world.turns().ask(&key, &place, &connection_of(object), None);
+        let turn = self.turns().ask(&key, &place, &connection_of(object), None);
         Ok(Preflight {
             endpoint: ENDPOINT.into(),
             cluster: None,
@@ -301,7 +332,14 @@ impl Edges for Hands<'_> {
         self.connected()?;
         let mut found = Found::default();
         if let Some(name) = run.name.clone().filter(|_| ours::has_chosen_name(run)) {
-            found.by_name = self.call(|remote| Ok(remote.run(&name))).await?;
+            found.by_name = self.ask(|remote| Ok(remote.run(&name))).await?;
+        }
+        if let Some(named) = &mut found.by_name
+            && self.world.breaks(Break::AdoptedByNameAlone)
+        {
+            named
+                .annotations
+                .insert(TOKEN_ANNOTATION.to_owned(), run.token.clone());
         }
         if found.by_name.is_none() {
             let creator = match run.trigger {
@@ -323,10 +361,13 @@ impl Edges for Hands<'_> {
         let Some(name) = run.name.clone() else {
             return Ok(Followed::default());
         };
-        let seen = self
-            .call(|remote| Ok(remote.run(&name)))
-            .await?
-            .filter(|seen| run.uid.as_deref().is_none_or(|uid| uid == seen.uid));
+        let mut seen = self.ask(|remote| Ok(remote.run(&name))).await?;
+        if let (Some(seen), Some(uid), true) =
+            (&mut seen, &run.uid, self.world.breaks(Break::FollowedByNameAlone))
+        {
+            seen.uid.clone_from(uid);
+        }
+        let seen = seen.filter(|seen| ours::is_same(seen, run));
         let mut followed = Followed {
             run: seen,
             ..Followed::default()
@@ -337,7 +378,9 @@ impl Edges for Hands<'_> {
                 asked => asked?,
             };
         }
-        if followed.run.is_none() && observe::looks_for_twins(situation, run) {
+        let looks =
+            observe::looks_for_twins(situation, run) && !self.world.breaks(Break::NobodyLooksForTwins);
+        if followed.run.is_none() && looks {
             followed.twins = self.candidates(object, run, None).await?;
         }
         Ok(followed)
@@ -345,12 +388,15 @@ impl Edges for Hands<'_> {
 
     async fn collect(
         &self,
-        _: &Arc<BuildRequest>,
+        object: &Arc<BuildRequest>,
         situation: &Situation<'_>,
         run: &CurrentRun,
     ) -> Result<Collected, Trouble> {
+        let key = ObjectKey::of(object.as_ref());
+        let begun = self.world.memory().begun.bringing_home(&key, run, situation.now);
         let mut collected = Collected {
             fetch: FetchState::Outdated,
+            begun: Some(begun).filter(|_| !self.world.breaks(Break::LogsExpireWhileNobodyIsThere)),
             ..Collected::default()
         };
         if observe::log_is_late(situation, run) {
@@ -383,14 +429,11 @@ impl Edges for Hands<'_> {
         match (&decision.act, ready) {
             (Act::Create, Some(ready)) => self.start(object, run, ready, run.name.clone()).await,
             (Act::Post, Some(ready)) => self.start(object, run, ready, None).await,
-            (Act::Stop, _) => {
-                let id = run.id.clone().unwrap_or_default();
-                match self.call(|remote| Ok(remote.stop(&run.pipeline, &id))).await {
-                    Ok(true) => ActOutcome::Nothing,
-                    Ok(false) => ActOutcome::Failed(passing("404")),
-                    Err(failed) => ActOutcome::Failed(failed.into()),
-                }
-            }
+            (Act::Stop, _) => match self.stop(run).await {
+                Ok(true) => ActOutcome::Nothing,
+                Ok(false) => ActOutcome::Failed(passing("404")),
+                Err(failed) => ActOutcome::Failed(failed.into()),
+            },
             (Act::DeleteRun, _) => match self.delete_run(run).await {
                 Ok(()) => ActOutcome::Removed,
                 Err(trouble) => ActOutcome::Failed(trouble),
@@ -413,9 +456,22 @@ impl Edges for Hands<'_> {
         self.world.point(false).await;
         let mut next = object.as_ref().clone();
         next.status = Some(status);
+        if self.world.breaks(Break::IntentIsNotWritten) && begins(object, &next) {
+            return Ok(Arc::new(next));
+        }
+        if self.world.breaks(Break::WrittenWhateverTheVersion)
+            && let Some(stored) = self.world.lock().objects.get(&object.name_any())
+        {
+            next.metadata = stored.metadata.clone();
+            next.spec = stored.spec.clone();
+        }
         let written = self.world.lock().replace(next);
         self.world.point(true).await;
-        written.map(Arc::new).ok_or(())
+        let written = written.ok_or(())?;
+        if checks::is_at_rest(&written, self.now()) {
+            self.world.memory().begun.forget(&ObjectKey::of(&written));
+        }
+        Ok(Arc::new(written))
     }
 
     async fn announce(&self, _: &Arc<BuildRequest>, _: &[Note]) {}

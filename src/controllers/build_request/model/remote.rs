@@ -3,98 +3,17 @@
 //! It keeps what nobody can see from outside: which run token a run object was made for, and so which builds each token
 //! cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::{build::Build, ops::Mischief};
 use crate::gateway::{JenkinsResult, JenkinsRun, JenkinsState, Parameter, Run, RunId, RunPhase};
 
-/// Seconds that a build waits in Jenkins' queue, and that it runs, where nobody interferes.
-const QUEUE: i64 = 10;
-const DURATION: i64 = 60;
-/// After so many seconds Jenkins' event makes a run object for a build that has none (finding A2).
+/// So many seconds after the start of a build Jenkins' event makes a run object, if it has none (finding A2).
 const EVENT: i64 = 5;
 /// The controller looks at a build so often.
 const POLL: i64 = 3;
-
-/// A build of Jenkins.
-#[derive(Clone, Debug)]
-pub struct Build {
-    pub pipeline: String,
-    pub number: u64,
-    pub parameters: Vec<Parameter>,
-    pub state: JenkinsState,
-    pub result: JenkinsResult,
-    /// Jenkins has forgotten it.
-    pub gone: bool,
-    /// It goes on by itself.
-    frozen: bool,
-    /// The token that it was made for; None for a stranger's.
-    pub token: Option<String>,
-    since: Timestamp,
-    started: Option<Timestamp>,
-    ended: Option<Timestamp>,
-}
-
-impl Build {
-    fn seen(&self) -> JenkinsRun {
-        JenkinsRun {
-            id: RunId::new(self.number.to_string()).ok(),
-            state: self.state.clone(),
-            result: self.result,
-            queued: None,
-            started: self.started,
-            ended: self.ended,
-            duration_ms: None,
-            estimated_ms: None,
-            commit: None,
-            causes: vec![],
-            blocked: None,
-            has_artifacts: false,
-            summary: None,
-        }
-    }
-
-    fn move_on(&mut self, now: Timestamp) {
-        let age = |since: Timestamp| now.duration_since(since).as_secs();
-        if self.frozen || self.gone {
-            return;
-        }
-        if self.state == JenkinsState::Queued && age(self.since) >= QUEUE {
-            self.state = JenkinsState::Running;
-            self.started = Some(now);
-            self.since = now;
-        } else if self.state == JenkinsState::Running && age(self.since) >= DURATION {
-            self.end(JenkinsResult::Success, now);
-        }
-    }
-
-    fn end(&mut self, result: JenkinsResult, now: Timestamp) {
-        if self.state != JenkinsState::Finished {
-            self.state = JenkinsState::Finished;
-            self.result = result;
-            self.started.get_or_insert(now);
-            self.ended = Some(now);
-        }
-    }
-}
-
-/// What a person or the world does to builds and run objects on the remote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mischief {
-    /// A build ends so.
-    Finish(JenkinsResult),
-    /// A build stops moving, or moves again.
-    Freeze,
-    /// A build waits for a person, or goes on.
-    Pause,
-    /// Jenkins forgets a build.
-    Vanish,
-    /// A run object is deleted by somebody else.
-    DropRun,
-    /// Run objects that are over are collected.
-    Collect,
-}
 
 /// The remote.
 #[derive(Clone, Debug)]
@@ -104,16 +23,42 @@ pub struct Remote {
     pub builds: Vec<Build>,
     /// The token that each run object was made for, by uid.
     tokens: BTreeMap<String, String>,
+    /// Other tokens that it stands for: of a build that Jenkins made of several equal ones.
+    also: BTreeMap<String, Vec<String>>,
+    /// How many run objects the operator has made for each token.
+    pub starts: BTreeMap<String, usize>,
     /// The controller does nothing.
     pub controller_down: bool,
     /// The controller cannot reach Jenkins, and nobody else can.
     pub jenkins_down: bool,
+    /// No log can be read.
+    pub logs_down: bool,
     made: u64,
-    /// Tokens whose run object somebody else deleted. Nothing tells a controller that its number is taken then, so that
-    /// the next run may be given it: a limit of the remote.
+    /// Tokens whose run object somebody else deleted.
     pub disowned: Vec<String>,
-    /// Run objects of ours that the controller took for duplicates.
-    pub deduplicated: Vec<String>,
+    /// Tokens whose run object the controller took for a duplicate.
+    pub dropped: Vec<String>,
+    /// Run objects of others that the operator removed.
+    pub harmed: Vec<String>,
+    /// Run objects that an event of Jenkins made, by uid.
+    events: BTreeSet<String>,
+    /// Creates that were sent and are carried out later.
+    late: Vec<(Timestamp, Create)>,
+    /// So long the next create is under way.
+    pub delay: Option<SignedDuration>,
+}
+
+/// A create of a run object on its way.
+#[derive(Clone, Debug)]
+pub struct Create {
+    pub name: Option<String>,
+    pub pipeline: String,
+    pub parameters: Vec<Parameter>,
+    /// In whose name; None for an event of Jenkins.
+    pub creator: Option<String>,
+    /// What nobody can see: the token that it is made for; None for a stranger's.
+    pub token: Option<String>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Remote {
@@ -123,17 +68,32 @@ impl Remote {
             runs: vec![],
             builds: vec![],
             tokens: BTreeMap::new(),
+            also: BTreeMap::new(),
+            starts: BTreeMap::new(),
             controller_down: false,
             jenkins_down: false,
+            logs_down: false,
             made: 0,
             disowned: vec![],
-            deduplicated: vec![],
+            dropped: vec![],
+            harmed: vec![],
+            events: BTreeSet::new(),
+            late: vec![],
+            delay: None,
         }
     }
 
     /// Lets time go on to `now`.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = now;
+        let late = std::mem::take(&mut self.late);
+        for (at, create) in late {
+            if at <= now {
+                self.make(create);
+            } else {
+                self.late.push((at, create));
+            }
+        }
         for build in &mut self.builds {
             build.move_on(now);
         }
@@ -144,16 +104,20 @@ impl Remote {
         }
     }
 
-    /// Makes a run object for `token`. None: one of that name exists.
-    pub fn make(
-        &mut self,
-        name: Option<String>,
-        pipeline: &str,
-        parameters: Vec<Parameter>,
-        creator: Option<&str>,
-        token: Option<&str>,
-        annotations: BTreeMap<String, String>,
-    ) -> Option<Run> {
+    /// Makes a run object, now or later. None: one of that name exists, or it is not made yet.
+    pub fn make(&mut self, create: Create) -> Option<Run> {
+        if let Some(delay) = self.delay.take() {
+            self.late.push((self.now + delay, create));
+            return None;
+        }
+        let Create {
+            name,
+            pipeline,
+            parameters,
+            creator,
+            token,
+            annotations,
+        } = create;
         if name
             .as_ref()
             .is_some_and(|name| self.runs.iter().any(|r| r.name == *name))
@@ -164,7 +128,10 @@ impl Remote {
         let uid = format!("uid-{}", self.made);
         let name = name.unwrap_or_else(|| format!("{pipeline}-x{}", self.made));
         if let Some(token) = token {
-            self.tokens.insert(uid.clone(), token.to_owned());
+            if creator.is_some() {
+                *self.starts.entry(token.clone()).or_default() += 1;
+            }
+            self.tokens.insert(uid.clone(), token);
         }
         let run = Run {
             name,
@@ -172,10 +139,10 @@ impl Remote {
             resource_version: "1".into(),
             created: Some(self.now),
             deleting: false,
-            pipeline: pipeline.into(),
+            pipeline,
             branch: None,
             run_id: None,
-            creator: creator.map(Into::into),
+            creator,
             parameters,
             phase: RunPhase::None,
             started: None,
@@ -210,29 +177,19 @@ impl Remote {
             let queued =
                 |b: &&Build| b.pipeline == run.pipeline && b.state == JenkinsState::Queued && !b.gone;
             let first = self.builds.iter().find(queued).map(|b| b.number);
-            let equal = self
-                .builds
-                .iter()
-                .filter(queued)
-                .any(|b| b.parameters == run.parameters);
+            let is_equal = |b: &&mut Build| queued(&&**b) && b.parameters == run.parameters;
+            let equal = self.builds.iter_mut().find(is_equal);
+            let token = self.tokens.get(&uid).cloned();
+            let swallowed = equal.is_some();
+            if let Some(equal) = equal {
+                equal.also.extend(token.clone());
+            }
             // Jenkins answers every trigger while one is queued with the number of that one.
             let told = first.unwrap_or_else(|| self.next_number(&run.pipeline));
-            if !equal {
+            if !swallowed {
                 let number = self.next_number(&run.pipeline);
-                let token = self.tokens.get(&uid).cloned();
-                self.builds.push(Build {
-                    pipeline: run.pipeline.clone(),
-                    number,
-                    parameters: run.parameters.clone(),
-                    state: JenkinsState::Queued,
-                    result: JenkinsResult::Unknown,
-                    gone: false,
-                    frozen: false,
-                    token,
-                    since: self.now,
-                    started: None,
-                    ended: None,
-                });
+                let build = Build::queued(&run.pipeline, number, run.parameters.clone(), token, self.now);
+                self.builds.push(build);
             }
             let id = RunId::new(told.to_string()).ok();
             let taken = self
@@ -240,8 +197,11 @@ impl Remote {
                 .iter()
                 .any(|r| r.pipeline == run.pipeline && r.run_id == id);
             if taken {
-                self.deduplicated.extend(self.tokens.get(&uid).cloned());
+                self.dropped.extend(self.tokens.get(&uid).cloned());
                 self.runs.remove(index);
+                if let (false, Some(build)) = (swallowed, self.builds.last_mut()) {
+                    build.disowned = true;
+                }
             } else {
                 let run = &mut self.runs[index];
                 run.run_id = id;
@@ -301,35 +261,38 @@ impl Remote {
         }
     }
 
-    /// Jenkins' event makes a run object for a build that has none: without a creator, defaults filled in.
+    /// A build starts, and Jenkins tells: where no run object has its number a while later, one is made, without a
+    /// creator (contract §4.8).
     fn events(&mut self) {
-        let missing: Vec<_> = self
-            .builds
-            .iter()
-            .filter(|b| {
-                !b.gone
-                    && self.now.duration_since(b.since).as_secs() >= EVENT
-                    && b.state == JenkinsState::Queued
-            })
-            .filter(|b| {
-                !self.runs.iter().any(|r| {
-                    r.pipeline == b.pipeline
-                        && r.run_id
-                            .as_ref()
-                            .is_some_and(|id| id.to_string() == b.number.to_string())
-                })
-            })
-            .cloned()
-            .collect();
-        for build in missing {
-            if let Some(made) = self.make(
-                None,
-                &build.pipeline,
-                build.parameters.clone(),
-                None,
-                build.token.as_deref(),
-                BTreeMap::new(),
-            ) {
+        let now = self.now;
+        let told = |b: &&mut Build| {
+            !b.told
+                && b.started
+                    .is_some_and(|at| now.duration_since(at).as_secs() >= EVENT)
+        };
+        let mut started: Vec<Build> = Vec::new();
+        for build in self.builds.iter_mut().filter(told) {
+            build.told = true;
+            started.push(build.clone());
+        }
+        started.retain(|b| {
+            let id = b.number.to_string();
+            let has =
+                |r: &Run| r.pipeline == b.pipeline && r.run_id.as_ref().is_some_and(|i| i.to_string() == id);
+            !self.runs.iter().any(has)
+        });
+        for build in started {
+            let made = self.make(Create {
+                name: None,
+                pipeline: build.pipeline,
+                parameters: build.parameters,
+                creator: None,
+                token: build.token,
+                annotations: BTreeMap::new(),
+            });
+            if let Some(made) = made {
+                self.events.insert(made.uid.clone());
+                self.also.insert(made.uid.clone(), build.also);
                 let run = self.runs.iter_mut().find(|r| r.uid == made.uid);
                 if let Some(run) = run {
                     run.run_id = RunId::new(build.number.to_string()).ok();
@@ -353,7 +316,10 @@ impl Remote {
         let waits =
             |r: &Run| of(r).is_some_and(|b| stands(b) && (b.gone || b.state != JenkinsState::Finished));
         let stuck = self.controller_down || self.jenkins_down;
-        self.builds.iter().all(stands)
+        let quiet = |b: &Build| b.told || b.started.is_none();
+        self.late.is_empty()
+            && self.builds.iter().all(quiet)
+            && self.builds.iter().all(stands)
             && self
                 .runs
                 .iter()
@@ -375,9 +341,14 @@ impl Remote {
             return false;
         };
         let run = self.runs.remove(index);
-        if let Some(id) = run.run_id.filter(|_| !self.jenkins_down)
-            && let Some(build) = self.build_mut(&run.pipeline, &id.to_string())
-        {
+        if !self.is_of_somebody(&run.uid) {
+            self.harmed.push(run.name);
+        }
+        let Some(id) = run.run_id else { return true };
+        if self.jenkins_down {
+            // Its build goes on, and nobody can tell: a limit of the remote.
+            self.disowned.extend(self.tokens.get(&run.uid).cloned());
+        } else if let Some(build) = self.build_mut(&run.pipeline, &id.to_string()) {
             build.gone = true;
         }
         true
@@ -416,11 +387,20 @@ impl Remote {
     pub fn happen(&mut self, what: Mischief, which: usize) {
         let now = self.now;
         match what {
-            Mischief::DropRun => {
-                if !self.runs.is_empty() {
-                    let index = which % self.runs.len();
-                    let run = self.runs.remove(index);
-                    self.disowned.extend(self.tokens.get(&run.uid).cloned());
+            Mischief::DropRun | Mischief::Replace => {
+                if self.runs.is_empty() {
+                    return;
+                }
+                let index = which % self.runs.len();
+                let run = self.runs.remove(index);
+                self.disowned.extend(self.tokens.get(&run.uid).cloned());
+                if let Some(id) = &run.run_id
+                    && let Some(build) = self.build_mut(&run.pipeline, &id.to_string())
+                {
+                    build.disowned = true;
+                }
+                if what == Mischief::Replace {
+                    self.stranger(Some(run.name), &run.pipeline, vec![]);
                 }
             }
             Mischief::Collect => self.runs.retain(|r| r.completed.is_none()),
@@ -441,7 +421,7 @@ impl Remote {
                     Mischief::Pause if build.state == JenkinsState::Paused => {
                         build.state = JenkinsState::Running;
                     }
-                    Mischief::Pause | Mischief::DropRun | Mischief::Collect => {}
+                    Mischief::Pause | Mischief::DropRun | Mischief::Replace | Mischief::Collect => {}
                 }
             }
         }
@@ -449,13 +429,63 @@ impl Remote {
 
     /// All obstacles away: what is left goes to its end.
     pub fn heal(&mut self) {
-        (self.controller_down, self.jenkins_down) = (false, false);
+        (self.controller_down, self.jenkins_down, self.logs_down) = (false, false, false);
         for build in &mut self.builds {
             build.frozen = false;
             if build.state == JenkinsState::Paused {
                 build.state = JenkinsState::Running;
             }
         }
+    }
+
+    /// A stranger makes a run object, of this name or of any.
+    pub fn stranger(&mut self, name: Option<String>, pipeline: &str, parameters: Vec<Parameter>) {
+        let _ = self.make(Create {
+            name,
+            pipeline: pipeline.to_owned(),
+            parameters,
+            creator: Some("eve".into()),
+            token: None,
+            annotations: BTreeMap::new(),
+        });
+    }
+
+    /// Whether the run object of this uid was made for this token, or stands for it.
+    pub fn is_of(&self, uid: &str, token: &str) -> bool {
+        let also = self
+            .also
+            .get(uid)
+            .is_some_and(|also| also.iter().any(|t| t == token));
+        also || self.tokens.get(uid).is_some_and(|t| t == token)
+    }
+
+    /// Whether the run object of this uid was made for any token, or stands for one.
+    pub fn is_of_somebody(&self, uid: &str) -> bool {
+        self.tokens.contains_key(uid) || self.also.get(uid).is_some_and(|also| !also.is_empty())
+    }
+
+    /// Whether an event of Jenkins made the run object of this uid.
+    pub fn is_by_event(&self, uid: &str) -> bool {
+        self.events.contains(uid)
+    }
+
+    /// The run objects of this token that are there.
+    pub fn runs_of<'a>(&'a self, token: &'a str) -> impl Iterator<Item = &'a Run> {
+        let is_its = move |r: &&Run| self.tokens.get(&r.uid).is_some_and(|t| t == token);
+        self.runs.iter().filter(is_its)
+    }
+
+    /// Whether another start could swallow the run of this token, or be swallowed by it: it was not given to Jenkins yet,
+    /// or waits in its queue.
+    pub fn is_pending(&self, token: &str) -> bool {
+        let queued = |b: &Build| b.token.as_deref() == Some(token) && b.state == JenkinsState::Queued;
+        self.runs_of(token).any(|r| r.run_id.is_none()) || self.builds.iter().any(|b| !b.gone && queued(b))
+    }
+
+    /// Whether something is still done for this token, or may be.
+    pub fn is_active(&self, token: &str) -> bool {
+        let its = |b: &Build| b.token.as_deref() == Some(token) && b.is_alive();
+        self.is_pending(token) || self.builds.iter().any(its)
     }
 
     /// How many builds were made for each token.

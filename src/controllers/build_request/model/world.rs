@@ -15,53 +15,27 @@ use kube::ResourceExt as _;
 
 use super::{
     super::{
-        cleanup::{self, Cleanup},
+        begun::Begun,
         cycle,
         decide::Wake,
+        inputs,
         turns::{self, Turns},
     },
+    breaks::Break,
     checks,
-    edges::Hands,
+    edges::{Hands, given},
+    faults::{Aim, Connection, Fault, Kill},
     ops::{Op, Setup},
     remote::Remote,
 };
 use crate::{
-    api::{FINALIZER, build_request::BuildRequest},
+    api::build_request::{BuildRequest, CurrentRun, RunState},
     controllers::Tunables,
     runtime::ObjectKey,
 };
 
 /// More looks at one moment than this are a busy loop.
 const BUSY: usize = 200;
-
-/// What goes wrong with the next call to the remote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Not carried out, and the caller cannot know.
-    RequestLost,
-    /// Carried out, and the caller cannot know.
-    AnswerLost,
-    /// Refused for the moment: certainly not carried out.
-    Unavailable,
-}
-
-/// How the connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
-    /// All well.
-    Good,
-    /// The password in the Secret is not the user's.
-    WrongPassword,
-    /// The gateway does not answer.
-    Down,
-}
-
-/// When the process is killed: at the so manieth write or call from now, before or after it takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kill {
-    pub at: usize,
-    pub after: bool,
-}
 
 /// The world without the operator's memory.
 pub struct Inner {
@@ -71,7 +45,7 @@ pub struct Inner {
     version: u64,
     pub remote: Remote,
     pub connection: Connection,
-    pub faults: VecDeque<Fault>,
+    pub faults: VecDeque<(Fault, Aim)>,
     pub kill: Option<Kill>,
     /// A user's act in the middle of a reconcile: at the so manieth write or call from now.
     pub meanwhile: Option<(usize, Op)>,
@@ -82,19 +56,35 @@ pub struct Inner {
     pub knows_refusal: bool,
     /// Calls to the remote so far.
     pub calls: usize,
+    /// Reconciles so far.
+    pub looks: usize,
+    /// Processes that ended so far.
+    pub kills: usize,
+    /// Since when this process has been there.
+    pub alive: Timestamp,
+    /// Since when it has been cleaning up, by uid.
+    pub cleaning: BTreeMap<String, Timestamp>,
     pub checks: checks::Checks,
+}
+
+/// What the operator remembers; it ends with the process.
+#[derive(Clone, Default)]
+pub struct Memory {
+    pub turns: Arc<Turns>,
+    pub begun: Arc<Begun>,
 }
 
 /// The world.
 pub struct World {
     inner: Mutex<Inner>,
-    /// Ends with the process.
-    turns: Mutex<Arc<Turns>>,
+    memory: Mutex<Memory>,
     pub tunables: Tunables,
+    /// The rule that the operator breaks on purpose in this world.
+    pub broken: Option<Break>,
 }
 
 impl World {
-    pub fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup, broken: Option<Break>) -> Self {
         let now = Timestamp::from_second(1_800_000_000).expect("a time");
         Self {
             inner: Mutex::new(Inner {
@@ -111,10 +101,15 @@ impl World {
                 failures: BTreeMap::new(),
                 knows_refusal: false,
                 calls: 0,
+                looks: 0,
+                kills: 0,
+                alive: now,
+                cleaning: BTreeMap::new(),
                 checks: checks::Checks::default(),
             }),
-            turns: Mutex::new(Arc::default()),
+            memory: Mutex::default(),
             tunables: Tunables::default(),
+            broken,
         }
     }
 
@@ -122,8 +117,13 @@ impl World {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn turns(&self) -> Arc<Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether this rule is broken here.
+    pub fn breaks(&self, rule: Break) -> bool {
+        self.broken == Some(rule)
+    }
+
+    pub fn memory(&self) -> Memory {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A place in the code where the world may act: the process may be killed here, a user may come in between.
@@ -158,22 +158,40 @@ impl World {
         }
     }
 
-    /// The process ends and another begins: its memory is read from the statuses, and it looks at everything.
-    pub fn restart(&self) {
-        let turns = Turns::default();
+    /// The process ends, and a while later another begins: its memory is read from the statuses, and it looks at
+    /// everything.
+    pub fn restart(&self, away: i64) {
+        let memory = Memory::default();
+        let remembers = !self.breaks(Break::TurnsAreForgotten);
         let mut inner = self.lock();
         inner.kill = None;
+        let until = inner.now + SignedDuration::from_secs(away);
+        // The remote does not stand still meanwhile.
+        while inner.now < until {
+            let now = if inner.remote.is_idle() {
+                until
+            } else {
+                until.min(inner.now + SignedDuration::from_secs(5))
+            };
+            inner.now = now;
+            inner.remote.advance(now);
+        }
+        let now = inner.now;
+        inner.kills += 1;
+        inner.alive = now;
+        inner.cleaning.clear();
         inner.knows_refusal = false;
         inner.failures.clear();
         inner.due.clear();
-        let now = inner.now;
         for (name, object) in &inner.objects.clone() {
-            let run = turns::contender(object, now);
-            let _ = turns.note(&ObjectKey::of(object), &super::super::connection_of(object), run);
+            let run = turns::contender(object, now).filter(|_| remembers);
+            let _ = memory
+                .turns
+                .note(&ObjectKey::of(object), &super::super::connection_of(object), run);
             inner.due.insert(name.clone(), now);
         }
         drop(inner);
-        *self.turns.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(turns);
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
     }
 
     /// Lets the operator work off what is due now.
@@ -204,15 +222,14 @@ impl World {
             inner.objects.get(name).cloned()
         };
         let Some(object) = object else {
-            let key = ObjectKey::new("team", name);
-            self.ring(self.turns().forget(&key));
+            self.gone(&ObjectKey::new("team", name));
             return;
         };
         let object = Arc::new(object);
         let hands = Hands { world: self };
         let calls = self.lock().calls;
+        self.lock().looks += 1;
         let rested = checks::is_at_rest(&object, self.lock().now);
-        let turns = self.turns();
         let done = if object.metadata.deletion_timestamp.is_some() {
             hands
                 .clean_up(&object)
@@ -225,9 +242,9 @@ impl World {
             }
             .now_or_never()
         };
-        drop(turns);
         let Some(done) = done else {
-            self.restart();
+            let away = self.lock().kill.map_or(0, |kill| kill.away);
+            self.restart(away.into());
             return;
         };
         let mut inner = self.lock();
@@ -268,6 +285,13 @@ impl World {
         }
     }
 
+    /// An object is gone.
+    pub fn gone(&self, key: &ObjectKey) {
+        let memory = self.memory();
+        memory.begun.forget(key);
+        self.ring(memory.turns.forget(key));
+    }
+
     pub fn ring(&self, keys: Vec<ObjectKey>) {
         let mut inner = self.lock();
         let now = inner.now;
@@ -306,9 +330,10 @@ impl World {
                 checks,
                 objects,
                 remote,
+                setup,
                 ..
             } = &mut *inner;
-            checks.look(objects, remote);
+            checks.look(*setup, objects, remote);
             if inner.now >= end {
                 return;
             }
@@ -379,6 +404,27 @@ impl Inner {
         self.due.insert(name.to_owned(), now);
     }
 
+    /// Somebody else takes the name of its next run, or of the one that is about to be sent.
+    pub fn squat(&mut self, name: &str) {
+        if let Some(object) = self.objects.get(name) {
+            let pipeline = object.spec.pipeline.clone();
+            let run = object.status.as_ref().and_then(|s| s.run.as_ref());
+            let unsent = run.filter(|r| matches!(r.state, RunState::Intended | RunState::Sending));
+            let next = || inputs::run_name(&pipeline, &inputs::next_token(object, 1));
+            let taken = unsent.and_then(|run| run.name.clone()).unwrap_or_else(next);
+            self.remote.stranger(Some(taken), &pipeline, vec![]);
+        }
+    }
+
+    /// Somebody else starts the same pipeline, with equal parameters or others.
+    pub fn start_beside(&mut self, name: &str, equal: bool) {
+        if let Some(object) = self.objects.get(name) {
+            let pipeline = object.spec.pipeline.clone();
+            let parameters = if equal { given(object) } else { vec![] };
+            self.remote.stranger(None, &pipeline, parameters);
+        }
+    }
+
     /// A user deletes it; a finalizer keeps it for a while.
     pub fn delete(&mut self, name: &str) {
         let Some(object) = self.objects.get(name) else {
@@ -393,6 +439,19 @@ impl Inner {
         }
     }
 
+    /// What goes wrong with this call.
+    pub fn next_fault(&mut self, call: Aim) -> Option<Fault> {
+        let meets = |(_, aim): &(Fault, Aim)| *aim == Aim::Any || *aim == call;
+        let at = self.faults.iter().position(meets)?;
+        self.faults.remove(at).map(|(fault, _)| fault)
+    }
+
+    /// A run is being sent.
+    pub fn check_start(&mut self, object: &BuildRequest, run: &CurrentRun) {
+        self.checks
+            .start((object, run), &self.objects, &self.remote, self.now);
+    }
+
     /// The operator's write under a version. None: overtaken, or gone.
     pub fn replace(&mut self, mut object: BuildRequest) -> Option<BuildRequest> {
         let name = object.name_any();
@@ -402,61 +461,19 @@ impl Inner {
         }
         let stored = stored.clone();
         self.stamp(&mut object);
-        self.checks.written(&stored, &object);
+        self.checks.written(
+            (&stored, &object),
+            &self.remote,
+            self.now.duration_since(self.alive),
+        );
         if object.metadata.deletion_timestamp.is_some() && object.finalizers().is_empty() {
+            let since = stored.uid().and_then(|uid| self.cleaning.get(&uid));
+            let tried = since.map_or(SignedDuration::ZERO, |since| self.now.duration_since(*since));
+            self.checks.let_go(&stored, tried, &self.remote);
             self.objects.remove(&name);
         } else {
             self.objects.insert(name, object.clone());
         }
         Some(object)
-    }
-}
-
-impl Hands<'_> {
-    /// As the reconciler does it.
-    async fn finalizer(&self, object: Arc<BuildRequest>) -> Option<Arc<BuildRequest>> {
-        let has = object.finalizers().iter().any(|f| f == FINALIZER);
-        if has == cleanup::needs_finalizer(&object) {
-            return Some(object);
-        }
-        self.set_finalizer(&object, !has).await.map(Arc::new)
-    }
-
-    async fn set_finalizer(&self, object: &BuildRequest, wanted: bool) -> Option<BuildRequest> {
-        self.world.point(false).await;
-        let mut next = object.clone();
-        next.metadata.finalizers = wanted.then(|| vec![FINALIZER.to_owned()]);
-        let written = self.world.lock().replace(next);
-        self.world.point(true).await;
-        written
-    }
-
-    /// As the reconciler does it: what is decided is the operator's own code.
-    async fn clean_up(&self, object: &Arc<BuildRequest>) -> Result<Option<Duration>, ()> {
-        if object.finalizers().is_empty() {
-            return Ok(None);
-        }
-        let now = self.world.lock().now;
-        let what = cleanup::decide(object, now, &self.world.tunables);
-        if let Some(run) = object.status.as_ref().and_then(|s| s.run.as_ref()) {
-            let retry = Ok(Some(Duration::from_secs(10)));
-            let id = run.id.clone().unwrap_or_default();
-            if let Cleanup::Stop { delete } = what {
-                let stopped = self.call(|remote| Ok(remote.stop(&run.pipeline, &id))).await;
-                if stopped.is_err() {
-                    return retry;
-                }
-                if delete && self.delete_run(run).await.is_err() {
-                    return retry;
-                }
-            }
-            if what == Cleanup::Delete && self.delete_run(run).await.is_err() {
-                return retry;
-            }
-        }
-        self.set_finalizer(object, false).await.ok_or(())?;
-        self.world
-            .ring(self.world.turns().forget(&ObjectKey::of(object.as_ref())));
-        Ok(None)
     }
 }
