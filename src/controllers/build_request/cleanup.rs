@@ -52,6 +52,8 @@ pub fn decide(object: &BuildRequest, begun: Timestamp, now: Timestamp, tunables:
     match object.spec.deletion_policy {
         DeletionPolicy::Retain => Cleanup::Nothing,
         DeletionPolicy::Abort if over => Cleanup::Nothing,
+        // It was given up before it was seen: what bears its name may be somebody else's.
+        DeletionPolicy::Delete if over && run.uid.is_none() => Cleanup::Nothing,
         DeletionPolicy::Abort | DeletionPolicy::Delete if waited >= tunables.cleanup_deadline => {
             Cleanup::GiveUp
         }
@@ -278,6 +280,10 @@ mod tests {
                 );
             }
         }
+        let mut unseen = object_in(S::Ended);
+        unseen.spec.deletion_policy = P::Delete;
+        unseen.status.as_mut().unwrap().run.as_mut().unwrap().uid = None;
+        assert_eq!(decide(&unseen, t0(), t0(), &Tunables::default()), C::Nothing);
         let mut never = object();
         never.spec.deletion_policy = P::Delete;
         assert_eq!(decide(&never, t0(), t0(), &Tunables::default()), C::Nothing);

@@ -100,6 +100,23 @@ fn a_name_that_somebody_else_took_is_not_adopted() {
     ]);
 }
 
+#[test]
+fn deletion_leaves_a_run_alone_that_somebody_else_made_under_our_name() {
+    holds(&[
+        Op::Fault(Fault::Unavailable, Aim::Any),
+        Op::Apply { who: 2, retries: 0 },
+        Op::Meanwhile {
+            at: 0,
+            what: 5,
+            who: 2,
+        },
+        Op::Suspend { who: 2, on: false },
+        Op::Apply { who: 0, retries: 0 },
+        Op::Rerun { who: 2, value: 0 },
+        Op::Delete { who: 2 },
+    ]);
+}
+
 /// The remote removed our run as a duplicate: which of two equal builds is ours can be told by a correlation parameter only.
 #[test]
 fn what_stands_in_for_a_run_that_the_remote_removed_is_a_build_of_its_parameters() {
