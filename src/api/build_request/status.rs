@@ -48,8 +48,7 @@ pub struct BuildRequestStatus {
     /// `Ready` always; `Succeeded`, `LogsArchived`, `ArtifactsStored` once they are known; `Reconciling` and `Stalled`
     /// while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
 }
 
@@ -358,6 +357,9 @@ pub struct PastRun {
     pub token: String,
     /// Which try it was.
     pub attempt: u32,
+    /// Digest of what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs_digest: Option<String>,
     /// Name of the PipelineRun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

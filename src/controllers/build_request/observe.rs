@@ -292,7 +292,7 @@ impl Observer<'_> {
         let everybody = Shard::default();
         let all = local::all_build_requests(&self.ctx.client, self.scope, &everybody).await?;
         let claims = ours::Claims::beside(run, all, &self.key());
-        candidates.retain(|seen| !claims.hold(seen));
+        candidates.retain(|seen| !claims.hold(seen, &asked));
         Ok(candidates)
     }
 }

@@ -215,6 +215,7 @@ fn remember(status: &mut BuildRequestStatus, past: CurrentRun, next_token: &str)
         PastRun {
             token: past.token,
             attempt: past.attempt,
+            inputs_digest: Some(past.inputs_digest),
             name: past.name,
             id: past.id,
             outcome: past.outcome,

@@ -85,6 +85,8 @@ pub fn candidates(runs: Vec<Run>, run: &CurrentRun, asked: &Asked<'_>) -> Vec<Ru
 pub struct Claims {
     /// Names of runs.
     names: BTreeSet<String>,
+    /// Numbers of builds of the same inputs.
+    builds: BTreeSet<String>,
 }
 
 impl Claims {
@@ -96,15 +98,25 @@ impl Claims {
             let Some(status) = object.status else { continue };
             let others = status.run.filter(|r| r.project == run.project && key != *me);
             claims.names.extend(others.and_then(|other| other.name));
-            let past = status.history.into_iter();
-            claims.names.extend(past.filter_map(|past| past.name));
+            for past in status.history {
+                // The same inputs in the same namespace are the same pipeline and branch; a number that never started
+                // was not used up.
+                let equal = past.inputs_digest.as_ref() == Some(&run.inputs_digest);
+                if equal && key.namespace == me.namespace && past.start_time.is_some() {
+                    claims.builds.extend(past.id);
+                }
+                claims.names.extend(past.name);
+            }
         }
         claims
     }
 
-    /// Whether `seen` is one of them.
-    pub fn hold(&self, seen: &Run) -> bool {
-        self.names.contains(&seen.name)
+    /// Whether `seen` is one of them: by its name, or, where nobody made it but Jenkins' event, by its build, which it then is
+    /// the twin of. A correlation value tells better.
+    pub fn hold(&self, seen: &Run, asked: &Asked<'_>) -> bool {
+        let twin_of = |build| seen.creator.is_none() && self.builds.contains(build);
+        let build = seen.run_id.as_ref().map(ToString::to_string);
+        self.names.contains(&seen.name) || asked.correlation.is_none() && build.as_ref().is_some_and(twin_of)
     }
 }
 
@@ -126,9 +138,9 @@ pub struct Asked<'a> {
 mod tests {
     use super::*;
     use crate::{
-        api::build_request::RunState,
+        api::build_request::{PastRun, RunState},
         controllers::build_request::decide::testing::{ago, object_in, remote},
-        gateway::Parameter,
+        gateway::{Parameter, RunId},
     };
 
     #[test]
@@ -252,5 +264,68 @@ mod tests {
             could_be(&with, &run, &by_token),
             "the correlation parameter alone tells"
         );
+    }
+
+    #[test]
+    fn a_twin_of_the_build_of_an_earlier_run_is_not_ours() {
+        let past = |digest: &str, started: bool| {
+            let mut object = object_in(RunState::Sending);
+            let run = object.status.as_ref().unwrap().run.clone().unwrap();
+            let digest = if digest.is_empty() {
+                &run.inputs_digest
+            } else {
+                digest
+            };
+            object.status.as_mut().unwrap().history = vec![PastRun {
+                token: "before".into(),
+                attempt: 1,
+                inputs_digest: Some(digest.to_owned()),
+                name: Some("n-before".into()),
+                id: Some("7".into()),
+                outcome: None,
+                start_time: started.then(|| ago(60)),
+                completion_time: None,
+            }];
+            (object, run)
+        };
+        let parameters = [];
+        let asked = |correlation| Asked {
+            correlation,
+            creator: None,
+            parameters: &parameters,
+        };
+        let seen = |creator: Option<&str>, build: &str| {
+            let mut seen = remote("n-x2", None);
+            seen.creator = creator.map(Into::into);
+            seen.run_id = RunId::new(build).ok();
+            seen
+        };
+        let rows = [
+            ("its twin", ("", true), None, (None, "7"), true),
+            ("another build", ("", true), None, (None, "8"), false),
+            ("one that we posted", ("", true), None, (Some("robo"), "7"), false),
+            ("of other inputs", ("other", true), None, (None, "7"), false),
+            (
+                "a number that was not used up",
+                ("", false),
+                None,
+                (None, "7"),
+                false,
+            ),
+            (
+                "its correlation value tells",
+                ("", true),
+                Some("CORR"),
+                (None, "7"),
+                false,
+            ),
+        ];
+        for (what, (digest, started), correlation, (creator, build), expected) in rows {
+            let (object, run) = past(digest, started);
+            let (seen, asked) = (seen(creator, build), asked(correlation));
+            let me = ObjectKey::of(&object);
+            let claims = Claims::beside(&run, [object], &me);
+            assert_eq!(claims.hold(&seen, &asked), expected, "{what}");
+        }
     }
 }

@@ -184,7 +184,7 @@ impl Hands<'_> {
         let mut candidates = ours::candidates(runs, run, &asked);
         let all: Vec<_> = self.world.lock().objects.values().cloned().collect();
         let claims = ours::Claims::beside(run, all, &ObjectKey::of(object));
-        candidates.retain(|seen| !claims.hold(seen));
+        candidates.retain(|seen| !claims.hold(seen, &asked));
         Ok(candidates)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Setup, World,
-    faults::{Aim, Fault},
+    faults::{Aim, Connection, Fault},
     ops::{Mischief, Op},
     run,
 };
@@ -114,6 +114,19 @@ fn deletion_leaves_a_run_alone_that_somebody_else_made_under_our_name() {
         Op::Apply { who: 0, retries: 0 },
         Op::Rerun { who: 2, value: 0 },
         Op::Delete { who: 2 },
+    ]);
+}
+
+#[test]
+fn a_retry_does_not_take_the_twin_of_the_build_before_for_its_own() {
+    holds(&[
+        Op::Apply { who: 0, retries: 1 },
+        Op::Fault(Fault::Late(2), Aim::Change),
+        Op::Pass { seconds: 1 },
+        Op::Happen(Mischief::Finish(JenkinsResult::Failure), 0),
+        Op::Happen(Mischief::DropRun, 0),
+        Op::Connect(Connection::Good),
+        Op::Pass { seconds: 33 },
     ]);
 }
 
