@@ -314,8 +314,22 @@ pub fn replace(conditions: &mut Vec<Condition>, facts: &[Fact], generation: Opti
             last_transition_time: since,
         });
     }
-    let is_ours = |c: &Condition| ConditionType::ALL.iter().any(|ours| ours.as_str() == c.type_);
-    conditions.extend(previous.into_iter().filter(|c| !is_ours(c)));
+    conditions.extend(previous.into_iter().filter(|c| !is_ours(&c.type_)));
+}
+
+/// Whether a type of conditions is one of ours.
+pub fn is_ours(type_: &str) -> bool {
+    ConditionType::ALL.iter().any(|ours| ours.as_str() == type_)
+}
+
+/// Sets one condition and leaves the others as they are.
+pub fn set(conditions: &mut [Condition], fact: &Fact, generation: Option<i64>, now: &Time) {
+    let mut one = Vec::new();
+    if let Some(condition) = conditions.iter_mut().find(|c| c.type_ == fact.kind.as_str()) {
+        one.push(condition.clone());
+        replace(&mut one, std::slice::from_ref(fact), generation, now);
+        condition.clone_from(&one[0]);
+    }
 }
 
 /// The condition of a type.

@@ -5,12 +5,14 @@ use kube::{Api, api::PostParams};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cluster;
-use crate::crash_points::{Write, around};
-use crate::runtime::{ObjectKey, ReconcileError, Watched};
+use super::cluster::{self, is_ours, status_of};
+use crate::{
+    crash_points::Write,
+    runtime::{ObjectKey, ReconcileError, Watched},
+};
 
 /// Writes `object` as it was read, but with the status that `edit` gives it. Returns it as it is stored now. `write` says
-/// what is written down.
+/// what is written down. What others wrote meanwhile that is nothing to us stays, and [does not stop it](cluster::overtake).
 ///
 /// An API server whose CRD is older than this operator drops, without a word, what its schema does not know. What we do
 /// rests on what is written down, so that is an error and nothing is done.
@@ -18,24 +20,26 @@ pub async fn replace<K: Watched + Serialize>(
     client: &kube::Client,
     object: &K,
     write: Write,
-    edit: impl FnOnce(&mut K),
+    edit: impl Fn(&mut K),
 ) -> Result<K, ReconcileError> {
     let key = ObjectKey::of(object);
-    let mut next = object.clone();
-    next.meta_mut().managed_fields = None;
-    edit(&mut next);
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
-    let written = cluster::write(
-        format!("write the status of {} {key}", K::KIND),
-        around(
-            write,
-            api.replace_status(&key.name, &PostParams::default(), &next),
-        ),
-    )
-    .await?;
-    match dropped(&status_of(&next), &status_of(&written), "status") {
-        None => Ok(written),
-        Some(field) => Err(ReconcileError::Dropped {
+    let send = |read: K| {
+        let mut next = read.clone();
+        next.meta_mut().managed_fields = None;
+        edit(&mut next);
+        let (api, name) = (api.clone(), key.name.clone());
+        async move {
+            let next = keep_conditions_of_others(next, &read);
+            let written = api.replace_status(&name, &PostParams::default(), &next).await?;
+            let lost = dropped(&status_of(&next), &status_of(&written), "status");
+            Ok((written, lost))
+        }
+    };
+    let what = format!("write the status of {} {key}", K::KIND);
+    match cluster::overtake(&api, what, write, object, send).await? {
+        (written, None) => Ok(written),
+        (_, Some(field)) => Err(ReconcileError::Dropped {
             kind: K::KIND,
             key,
             field,
@@ -43,9 +47,26 @@ pub async fn replace<K: Watched + Serialize>(
     }
 }
 
-fn status_of(object: &impl Serialize) -> Value {
-    let whole = serde_json::to_value(object).unwrap_or_default();
-    whole.get("status").cloned().unwrap_or_default()
+/// `next` with those conditions that are not ours as they are in `read`.
+fn keep_conditions_of_others<K: Watched + Serialize>(next: K, read: &K) -> K {
+    let mut of_others = conditions_of(&status_of(read));
+    of_others.retain(|condition| !is_ours(condition));
+    let mut whole = serde_json::to_value(&next).unwrap_or_default();
+    let mut all = conditions_of(&status_of(&next));
+    all.retain(is_ours);
+    all.append(&mut of_others);
+    match whole.get_mut("status") {
+        Some(Value::Object(status)) if !all.is_empty() => {
+            status.insert("conditions".into(), Value::Array(all))
+        }
+        _ => return next,
+    };
+    serde_json::from_value(whole).unwrap_or(next)
+}
+
+fn conditions_of(status: &Value) -> Vec<Value> {
+    let conditions = status.get("conditions").and_then(Value::as_array);
+    conditions.cloned().unwrap_or_default()
 }
 
 /// The path of a field of `sent` that is not in `kept`, or is another there. What was added does not matter.
@@ -112,3 +133,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod overtaken;

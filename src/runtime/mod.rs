@@ -29,6 +29,7 @@ pub mod backoff;
 pub mod cli;
 pub mod crds;
 pub mod events;
+pub mod glimpse;
 pub mod harness;
 pub mod health;
 pub mod kind;

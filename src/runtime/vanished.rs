@@ -6,10 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    kind::ObjectKey,
-    watches::{Glimpse, Seen},
-};
+use super::{glimpse::Glimpse, kind::ObjectKey, watches::Seen};
 
 /// The names that one watch has told.
 #[derive(Debug, Default)]
@@ -48,6 +45,7 @@ impl Told {
                         key,
                         fingerprint: 0,
                         owner: mark.owner.map(|owner| *owner),
+                        touched: true,
                     })
                     .collect();
             }
@@ -65,6 +63,7 @@ mod tests {
             key: ObjectKey::new("team", name),
             fingerprint: 7,
             owner: owner.map(|owner| ("ArtifactFetch".to_owned(), owner.to_owned())),
+            touched: false,
         })
     }
 
@@ -95,6 +94,7 @@ mod tests {
                 key: ObjectKey::new("team", "goes"),
                 fingerprint: 0,
                 owner: Some(("ArtifactFetch".into(), "a".into())),
+                touched: true,
             }]
         );
         // A listing that broke off and began anew.

@@ -1,18 +1,12 @@
 //! The watches: one per kind and namespace, shared by all controllers, metadata only. What they see is cut down to a
 //! [`Sighting`] at once, so that nothing of an object stays in memory but its name and one number.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, join, join_all},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client,
     core::PartialObjectMeta,
@@ -20,15 +14,15 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-use super::shard::Shard;
 use super::{
+    glimpse::Glimpse,
     health::Readiness,
     kind::{Kind, ObjectKey, Watched},
     metrics::Metrics,
     reach::{self, Doubt},
+    shard::Shard,
     vanished::Told,
 };
-use crate::api::GROUP;
 
 /// Which namespaces are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,49 +71,6 @@ pub enum Seen {
     Relisted,
     /// An object is gone.
     Gone(Glimpse),
-}
-
-/// What is kept of an object's metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glimpse {
-    /// Which object.
-    pub key: ObjectKey,
-    /// Changes with what a controller acts on: see [`fingerprint`].
-    pub fingerprint: u64,
-    /// Kind and name of its controller, where that is one of ours.
-    pub owner: Option<(String, String)>,
-}
-
-impl Glimpse {
-    fn of(meta: &ObjectMeta) -> Self {
-        let owner = meta.owner_references.iter().flatten().find(|o| {
-            o.controller == Some(true) && o.api_version.split_once('/').is_some_and(|(g, _)| g == GROUP)
-        });
-        Self {
-            key: ObjectKey::new(
-                meta.namespace.clone().unwrap_or_default(),
-                meta.name.clone().unwrap_or_default(),
-            ),
-            fingerprint: fingerprint(meta),
-            owner: owner.map(|o| (o.kind.clone(), o.name.clone())),
-        }
-    }
-}
-
-/// A number that changes with what a controller acts on: identity, spec (by its generation), deletion, finalizers and
-/// our annotations; not with status, labels or other people's annotations.
-pub fn fingerprint(meta: &ObjectMeta) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    meta.uid.hash(&mut hasher);
-    meta.generation.hash(&mut hasher);
-    meta.deletion_timestamp.is_some().hash(&mut hasher);
-    meta.finalizers.hash(&mut hasher);
-    for (key, value) in meta.annotations.iter().flatten() {
-        if key.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP) {
-            (key, value).hash(&mut hasher);
-        }
-    }
-    hasher.finish()
 }
 
 /// How many sightings may wait for a controller. A watch waits when it is full; controllers never do slow things
@@ -393,96 +344,7 @@ fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> (Stri
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
     use super::*;
-
-    fn meta() -> ObjectMeta {
-        ObjectMeta {
-            name: Some("a".into()),
-            namespace: Some("team".into()),
-            uid: Some("1".into()),
-            generation: Some(1),
-            resource_version: Some("10".into()),
-            ..ObjectMeta::default()
-        }
-    }
-
-    fn annotated(key: &str, value: &str) -> ObjectMeta {
-        ObjectMeta {
-            annotations: Some([(key.to_owned(), value.to_owned())].into()),
-            ..meta()
-        }
-    }
-
-    #[test]
-    fn the_fingerprint_follows_what_is_acted_on_and_nothing_else() {
-        let same = [
-            ObjectMeta {
-                resource_version: Some("11".into()),
-                ..meta()
-            },
-            ObjectMeta {
-                labels: Some([("a".to_owned(), "b".to_owned())].into()),
-                ..meta()
-            },
-            annotated("kubectl.kubernetes.io/last-applied-configuration", "{}"),
-            annotated("tenantry", "x"),
-        ];
-        for other in same {
-            assert_eq!(fingerprint(&meta()), fingerprint(&other), "{other:?}");
-        }
-        let changed = [
-            ObjectMeta {
-                generation: Some(2),
-                ..meta()
-            },
-            ObjectMeta {
-                uid: Some("2".into()),
-                ..meta()
-            },
-            ObjectMeta {
-                deletion_timestamp: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                    k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-                )),
-                ..meta()
-            },
-            ObjectMeta {
-                finalizers: Some(vec![crate::api::FINALIZER.into()]),
-                ..meta()
-            },
-            annotated(crate::api::RECONCILE_REQUESTED_AT, "1"),
-        ];
-        for other in changed {
-            assert_ne!(fingerprint(&meta()), fingerprint(&other), "{other:?}");
-        }
-        assert_ne!(
-            fingerprint(&annotated(crate::api::RERUN_REQUESTED_AT, "1")),
-            fingerprint(&annotated(crate::api::RERUN_REQUESTED_AT, "2"))
-        );
-    }
-
-    #[test]
-    fn only_a_controller_of_our_group_is_an_owner() {
-        let owned = |controller, api_version: &str| ObjectMeta {
-            owner_references: Some(vec![OwnerReference {
-                api_version: api_version.into(),
-                controller,
-                kind: "BuildRequest".into(),
-                name: "b".into(),
-                ..OwnerReference::default()
-            }]),
-            ..meta()
-        };
-        let owner = |meta: &ObjectMeta| Glimpse::of(meta).owner;
-        assert_eq!(
-            owner(&owned(Some(true), "tenantry.dev/v1alpha1")),
-            Some(("BuildRequest".into(), "b".into()))
-        );
-        assert_eq!(owner(&owned(None, "tenantry.dev/v1alpha1")), None);
-        assert_eq!(owner(&owned(Some(true), "apps/v1")), None);
-        assert_eq!(owner(&owned(Some(true), "tenantry.dev.evil.org/v1")), None);
-    }
 
     #[test]
     fn namespaces_are_watched_once_each() {

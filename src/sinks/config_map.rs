@@ -316,7 +316,7 @@ fn unavailable(what: &str, why: impl Display) -> Trouble {
 }
 
 /// Whether a refusal is the word of an admission webhook or policy, whatever code it comes with.
-fn is_policy(said: &str) -> bool {
+pub fn is_policy(said: &str) -> bool {
     said.contains("denied the request") || said.contains("denied request")
 }
 

@@ -7,7 +7,13 @@
 mod api_server;
 #[path = "../common/mod.rs"]
 mod common;
+mod crds;
+mod namespaces;
+mod refusals;
 mod secrets;
 mod stage;
+mod stored;
 mod verdict;
 mod watches;
+mod webhook;
+mod writers;

@@ -2,11 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use tenantry::{api::build_request::BuildPhase, controllers::Tunables};
-use tenantry_test_support::{ApiAction, ApiFault, PATIENCE, Seen, Select, wait_for};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use tenantry::{
+    api::{BuildRequest, build_request::BuildPhase},
+    controllers::Tunables,
+};
+use tenantry_test_support::{
+    ApiAction, ApiFault, PATIENCE, Seen, Select, TestCluster, fault_proxy::Refusal, wait_for,
+};
 
-use crate::stage::Behind;
+use crate::{
+    common::{Setup, phase_of},
+    stage::{Behind, own_cluster},
+};
 
 /// A watch that is silent for so long beyond its life is taken for dead.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -34,7 +45,7 @@ async fn silence(life: Duration) {
     for name in ["held", "new"] {
         stage
             .until_within(life + PATIENCE, name, "Running", |o| {
-                crate::common::phase_of(o) == Some(BuildPhase::Running)
+                phase_of(o) == Some(BuildPhase::Running)
             })
             .await;
     }
@@ -80,7 +91,7 @@ async fn lists_and_watches_that_are_not_answered_are_asked_for_again() {
         .proxy
         .fault(ApiFault::once(watches.clone(), ApiAction::Hang));
     // Too old to go on, so that all are listed again; and that listing hangs.
-    let old = tenantry_test_support::fault_proxy::Refusal::code(410);
+    let old = Refusal::code(410);
     stage
         .proxy
         .fault(ApiFault::once(watches.clone(), ApiAction::WatchError(old)));
@@ -106,5 +117,171 @@ async fn lists_and_watches_that_are_not_answered_are_asked_for_again() {
         stage.finish(name, "SUCCESS").await;
         stage.assert_built_once_and_whole(name).await;
     }
+    stage.assert_same_operator_is_ready().await;
+}
+
+/// The operator is away for so long that etcd and the API server forget where its watches stood.
+#[tokio::test]
+async fn what_changed_while_etcd_was_compacted_is_seen() {
+    let (cluster, _turn) = own_cluster().await;
+    let setup = Setup {
+        cluster: Some(cluster),
+        ..Setup::default()
+    };
+    let mut stage = Behind::with(&["connection-resync=3600s", "stalled-resync=3600s"], setup).await;
+    stage.long_build("done", json!({})).await;
+    stage.finish("done", "SUCCESS").await;
+    stage.assert_built_once_and_whole("done").await;
+    stage.long_build("held", json!({"suspend": true})).await;
+    stage.until_phase("held", BuildPhase::Suspended).await;
+    for name in ["runs", "goes"] {
+        stage.long_build(name, json!({"deletionPolicy": "Abort"})).await;
+        stage.until_running(name).await;
+    }
+    let listed = stage.proxy.count(&Select::of("list buildrequests"));
+    let (before, _) = expired(&mut stage);
+
+    stage.proxy.refuse().await;
+    stage.patch("held", json!({"spec": {"suspend": false}})).await;
+    stage.long_build("new", json!({})).await;
+    let gone = DeleteParams::default();
+    stage
+        .api::<BuildRequest>()
+        .delete("goes", &gone)
+        .await
+        .expect("there");
+    stage
+        .api::<ConfigMap>()
+        .delete("done-artifacts", &gone)
+        .await
+        .expect("there");
+    stage
+        .api::<ConfigMap>()
+        .delete("done-log", &gone)
+        .await
+        .expect("there");
+    compact(cluster).await;
+    // It remembers more than etcd, until it starts again.
+    cluster.restart_apiserver().await.expect("it starts");
+    stage.proxy.accept().await;
+
+    for name in ["held", "new"] {
+        stage.until_running(name).await;
+    }
+    let gone = wait_for("what was deleted to go", PATIENCE, async || {
+        let left = stage.api::<BuildRequest>().get_opt("goes").await?;
+        Ok(Seen::when(left.is_none(), || "it is there".to_owned()))
+    })
+    .await;
+    gone.unwrap_or_else(|e| panic!("{e:#}"));
+    for map in ["done-artifacts", "done-log"] {
+        let back = wait_for(&format!("{map} to come back"), PATIENCE, async || {
+            let there = stage.api::<ConfigMap>().get_opt(map).await?;
+            Ok(Seen::when(there.is_some(), || "it is not there".to_owned()))
+        })
+        .await;
+        back.unwrap_or_else(|e| panic!("{e:#}"));
+    }
+    let (after, log) = expired(&mut stage);
+    assert!(after > before, "nothing was too old: {log}");
+    assert!(stage.proxy.count(&Select::of("list buildrequests")) > listed);
+    for name in ["held", "new", "runs"] {
+        stage.finish(name, "SUCCESS").await;
+        stage.assert_built_once_and_whole(name).await;
+    }
+    stage.assert_built_once_and_whole("done").await;
+    stage.assert_same_operator_is_ready().await;
+}
+
+/// How often the operator was told that where it stood is forgotten, and its log.
+fn expired(stage: &mut Behind) -> (usize, String) {
+    let log = stage.operator().logs().expect("a log");
+    (log.matches("was away for too long").count(), log)
+}
+
+/// Lets etcd forget all but the present.
+async fn compact(cluster: &TestCluster) {
+    let pid = cluster.pids()["etcd"];
+    let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+    let url = command
+        .split('\0')
+        .find_map(|arg| arg.strip_prefix("--listen-client-urls="))
+        .expect("it listens");
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let ask = async |path: &str, body: Value| -> Value {
+        let answer = client
+            .post(format!("{url}{path}"))
+            .body(body.to_string())
+            .send()
+            .await;
+        let text = answer.expect("an answer").text().await.expect("a body");
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e} in {text}"))
+    };
+    let seen = ask("/v3/kv/range", json!({"key": "AA=="})).await;
+    let revision = seen["header"]["revision"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{seen}"));
+    let done = ask(
+        "/v3/kv/compaction",
+        json!({"revision": revision, "physical": true}),
+    )
+    .await;
+    assert!(done["header"].is_object(), "{done}");
+}
+
+/// More objects than a page of a list holds.
+const MANY: usize = 520;
+
+/// 410 in the middle of a list, in a watch and as the answer to one.
+#[tokio::test]
+async fn a_list_that_expires_in_its_middle_is_begun_again_and_so_is_a_watch_that_is_refused() {
+    let mut stage = Behind::new().await;
+    stage.long_build("runs", json!({})).await;
+    stage.until_running("runs").await;
+    let maps = stage.api::<ConfigMap>();
+    let made = (0..MANY).map(async |n| {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("many-{n}")}});
+        let map = serde_json::from_value(map).expect("a ConfigMap");
+        maps.create(&Default::default(), &map).await.expect("made");
+    });
+    futures::stream::iter(made)
+        .buffer_unordered(16)
+        .collect::<Vec<_>>()
+        .await;
+
+    let (lists, watches) = (Select::of("list configmaps"), Select::of("watch configmaps"));
+    let listed = stage.proxy.count(&lists);
+    let old = || Refusal::code(410).saying("The provided continue parameter is too old");
+    stage
+        .proxy
+        .fault(ApiFault::once(watches.clone(), ApiAction::Refuse(old())));
+    stage
+        .proxy
+        .fault(ApiFault::once(lists.clone(), ApiAction::Refuse(old())).after(1));
+    assert!(stage.proxy.drop_watches(&watches) > 0, "no watch is open");
+    let seen = wait_for("all to be listed and watched", PATIENCE, async || {
+        let (open, left) = (stage.proxy.watches(&watches), stage.proxy.faults());
+        Ok(Seen::when(open == 1 && left == 0, || {
+            format!("{open} watches are open, {left} faults are left")
+        }))
+    })
+    .await;
+    seen.unwrap_or_else(|e| panic!("{e:#}"));
+    // A page, a refusal, and two pages.
+    assert!(stage.proxy.count(&lists) >= listed + 4, "{listed}");
+    // The watch is of use: a ConfigMap that a build waits for is seen by it alone.
+    let from =
+        json!([{"name": "VERSION", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "version"}}}]);
+    stage.build("waits", json!({"parameters": from})).await;
+    stage.until_stalled("waits", "ReferenceNotFound").await;
+    stage
+        .apply::<ConfigMap>(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {"version": "waits"},
+        }))
+        .await;
+    stage.until_ready("waits").await;
+    stage.assert_built_once("waits");
+    stage.finish("runs", "SUCCESS").await;
+    stage.assert_built_once_and_whole("runs").await;
     stage.assert_same_operator_is_ready().await;
 }

@@ -48,7 +48,8 @@ pub struct BuildRequestStatus {
     /// `Ready` always; `Succeeded`, `LogsArchived`, `ArtifactsStored` once they are known; `Reconciling` and `Stalled`
     /// while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 32))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

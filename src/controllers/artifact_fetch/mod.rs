@@ -200,7 +200,7 @@ impl ArtifactFetches {
     ) -> Result<(), ReconcileError> {
         let note = report::note(object, came, &status);
         status::replace(&self.ctx.client, object, Write::FetchStatus, |next| {
-            next.status = Some(status);
+            next.status = Some(status.clone());
         })
         .await?;
         if let Some(note) = note {

@@ -139,7 +139,7 @@ impl Edges for Live<'_> {
         let before = object.status.clone().unwrap_or_default();
         let write = kind_of_write(&before, &status);
         let written = status::replace(&self.reconciler.ctx.client, object.as_ref(), write, |next| {
-            next.status = Some(status);
+            next.status = Some(status.clone());
         })
         .await?;
         self.reconciler.count(&before, &written);

@@ -15,6 +15,7 @@ mod live;
 pub mod local;
 pub mod logs;
 pub mod masking;
+mod mend;
 #[cfg(test)]
 mod model;
 pub mod observe;
@@ -23,7 +24,11 @@ pub mod parameters;
 pub mod report;
 pub mod turns;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -58,10 +63,7 @@ use crate::{
         harness::let_go_refused,
     },
 };
-use crate::{
-    crash_points::{Write, around},
-    trouble::Trouble,
-};
+use crate::{crash_points::Write, trouble::Trouble};
 
 /// The controller of BuildRequests.
 pub struct BuildRequests {
@@ -72,6 +74,8 @@ pub struct BuildRequests {
     logs: LogReaders,
     secrets: SecretValues,
     begun: Begun,
+    /// Those of which somebody else changed or removed what they stored.
+    disturbed: Mutex<HashSet<ObjectKey>>,
     /// Set when the turns of a former life were read from the statuses.
     loaded: OnceCell<()>,
 }
@@ -90,11 +94,12 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
             logs: LogReaders::default(),
             secrets: SecretValues::default(),
             begun: Begun::default(),
+            disturbed: Mutex::default(),
             loaded: OnceCell::new(),
         })
         .wakes_on::<TenantConnection>()
         .wakes_on::<Secret>()
-        .wakes_on::<ConfigMap>()
+        .minds::<ConfigMap>()
         .owns::<ArtifactFetch>();
     // Who makes no Jobs needs no right to watch them, nor the claims that they fill.
     let setup = if makes_jobs {
@@ -114,7 +119,13 @@ impl Reconciler for BuildRequests {
             return self.clean_up(&object).await;
         }
         let object = self.finalizer(object).await?;
-        cycle::run(|| Live::new(self), object).await.map(requeue)
+        let (object, again) = self.mend_log(object).await?;
+        let next = cycle::run(|| Live::new(self), object).await.map(requeue)?;
+        Ok(if again && next == Requeue::OnChange {
+            Requeue::Backoff { at_least: None }
+        } else {
+            next
+        })
     }
 
     fn references(&self, object: &BuildRequest) -> BTreeSet<Reference> {
@@ -147,7 +158,12 @@ impl Reconciler for BuildRequests {
         references
     }
 
+    fn disturbed(&self, key: &ObjectKey) {
+        self.disturbances().insert(key.clone());
+    }
+
     fn gone(&self, key: &ObjectKey) {
+        self.disturbances().remove(key);
         self.logs.forget(key);
         self.secrets.forget(key);
         self.begun.forget(key);
@@ -184,6 +200,10 @@ impl BuildRequests {
                 .note(&ObjectKey::of(&object), &connection_of(&object), run);
         }
         Ok(())
+    }
+
+    fn disturbances(&self) -> MutexGuard<'_, HashSet<ObjectKey>> {
+        self.disturbed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ring(&self, keys: impl IntoIterator<Item = ObjectKey>) {
@@ -251,25 +271,25 @@ impl BuildRequests {
         if wanted {
             finalizers.push(FINALIZER.to_owned());
         }
-        let patch = json!({"metadata": {
-            "resourceVersion": object.metadata.resource_version, "finalizers": finalizers,
-        }});
-        let api: Api<BuildRequest> =
-            Api::namespaced(self.ctx.client.clone(), &object.namespace().unwrap_or_default());
-        let what = format!("set the finalizer of BuildRequest {}", ObjectKey::of(object));
+        let (name, key) = (object.name_any(), ObjectKey::of(object));
+        let api: Api<BuildRequest> = Api::namespaced(self.ctx.client.clone(), &key.namespace);
+        let send = |read: BuildRequest| {
+            let patch = json!({"metadata": {
+                "resourceVersion": read.metadata.resource_version, "finalizers": finalizers,
+            }});
+            let (api, name) = (api.clone(), name.clone());
+            async move {
+                let patch = Patch::Merge(&patch);
+                api.patch(&name, &PatchParams::default(), &patch).await
+            }
+        };
         let write = if wanted {
             Write::FinalizerSet
         } else {
             Write::FinalizerGone
         };
-        cluster::write(
-            what,
-            around(
-                write,
-                api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)),
-            ),
-        )
-        .await
+        let what = format!("set the finalizer of BuildRequest {key}");
+        cluster::overtake(&api, what, write, object, send).await
     }
 
     /// The object is being deleted.

@@ -74,7 +74,13 @@ impl Observer<'_> {
     /// The gateway to ask.
     pub async fn connected(&self) -> Result<Connected, Trouble> {
         let name = &self.object.spec.connection_ref.name;
-        let look = async || self.ctx.connections.get(&self.namespace(), name).await;
+        let (namespace, connections) = (self.namespace(), &self.ctx.connections);
+        let look = async || {
+            if self.object.metadata.deletion_timestamp.is_some() {
+                return connections.get_for_cleanup(&namespace, name).await;
+            }
+            connections.get(&namespace, name).await
+        };
         self.connection.get_or_init(look).await.clone()
     }
 
@@ -364,7 +370,7 @@ pub(super) fn asks_jenkins(situation: &Situation<'_>, run: &CurrentRun, seen: Op
     }
 }
 
-async fn ask_jenkins(project: &ProjectScope, run: &CurrentRun) -> Result<Asked, Trouble> {
+pub(super) async fn ask_jenkins(project: &ProjectScope, run: &CurrentRun) -> Result<Asked, Trouble> {
     let Some(reference) = reference(run) else {
         return Ok(Asked::No);
     };

@@ -33,6 +33,7 @@ pub fn status(situation: &Situation<'_>, decision: &Decision) -> BuildRequestSta
         None => status
             .conditions
             .iter_mut()
+            .filter(|c| conditions::is_ours(&c.type_))
             .for_each(|c| c.observed_generation = metadata.generation),
     }
     status
@@ -103,7 +104,8 @@ fn settled_outcome(status: &BuildRequestStatus) -> Option<Outcome> {
         .outcome
 }
 
-fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
+/// What `LogsArchived` says of a log.
+pub(super) fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
     use ConditionType::LogsArchived;
     let run = status.run.as_ref().filter(|run| run.state == RunState::Ended)?;
     let put_together = |log: &LogStatus| match log.source {

@@ -58,8 +58,13 @@ pub struct Connections {
     /// Wakes a TenantConnection whose rights were found to be others; set once, when its controller starts.
     bell: OnceLock<Bell>,
     slots: Mutex<HashMap<ObjectKey, Arc<AsyncMutex<Slot>>>>,
+    /// What each was last, for clean-ups; with the time since when there is none of that name.
+    last: Mutex<HashMap<ObjectKey, (Connected, Option<Instant>)>>,
     changes: Changes,
 }
+
+/// How long a connection that is gone is kept for clean-ups: longer than any of them may take.
+const KEPT: Duration = Duration::from_secs(600);
 
 /// What is kept of one connection. Its lock also lets one reader read for all that wait.
 #[derive(Default)]
@@ -92,6 +97,7 @@ impl Connections {
             gate,
             bell: OnceLock::new(),
             slots: Mutex::default(),
+            last: Mutex::default(),
             changes: Changes::default(),
         }
     }
@@ -113,6 +119,29 @@ impl Connections {
         slots.remove(key);
         self.changes.drop(Kind::TenantConnection, key);
         self.metrics.connection_gone(key);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, gone)) = last.get_mut(key) {
+            gone.get_or_insert_with(Instant::now);
+        }
+        last.retain(|_, (_, gone)| gone.is_none_or(|at| at.elapsed() < KEPT));
+    }
+
+    /// The gateway to clean up through: as [`get`](Self::get); where the connection or its Secret went together with what is
+    /// to be cleaned up (`kubectl delete -f`, a namespace that goes), the one that was in use last, if this process knows it.
+    pub async fn get_for_cleanup(&self, namespace: &str, name: &str) -> Result<Connected, Trouble> {
+        let trouble = match self.get(namespace, name).await {
+            Ok(connected) => return Ok(connected),
+            Err(trouble) => trouble,
+        };
+        let went = matches!(
+            trouble.reason,
+            Reason::ConnectionNotFound | Reason::ReferenceNotFound
+        );
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.get(&ObjectKey::new(namespace, name)).filter(|_| went) {
+            Some((connected, _)) => Ok(connected.clone()),
+            None => Err(trouble),
+        }
     }
 
     /// The gateway of the TenantConnection `name` in `namespace`, or what stands in the way.
@@ -175,6 +204,9 @@ impl Connections {
             gateway,
             spec: Arc::new(spec),
         };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.insert(key, (connected.clone(), None));
+        drop(last);
         slot.fresh = Some(Fresh {
             connected: connected.clone(),
             until: Instant::now() + TRUST,

@@ -40,7 +40,8 @@ use crate::{
     api::{artifact_fetch::Progress, conditions::Reason},
     crash_points::{Write, around},
     fetcher::outcome::{Outcome, Success},
-    sinks::config_map::OWNER_UID,
+    runtime::harness::plain,
+    sinks::config_map::{OWNER_UID, is_policy},
     trouble::Trouble,
 };
 
@@ -129,14 +130,18 @@ impl<'a> Jobs<'a> {
                 Reason::DestinationConflict,
                 format!("a Job {name:?} exists and is not ours: delete it"),
             )),
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 422) => Err(Trouble::user(
-                Reason::StorageUnavailable,
-                format!(
-                    "the API server refuses Job {name:?}: {}; a quota, a policy or the operator's role may stand against it",
-                    status.message
-                ),
-            )),
-            Ok(Err(error)) => Err(unavailable(&format!("make Job {name:?}"), &error.to_string())),
+            Ok(Err(kube::Error::Api(status)))
+                if matches!(status.code, 403 | 422) || is_policy(&status.message) =>
+            {
+                Err(Trouble::user(
+                    Reason::StorageUnavailable,
+                    format!(
+                        "the API server refuses Job {name:?}: {}; a quota, a policy or the operator's role may stand against it",
+                        status.message
+                    ),
+                ))
+            }
+            Ok(Err(error)) => Err(unavailable(&format!("make Job {name:?}"), &plain(&error))),
             Err(_) => Err(unavailable(&format!("make Job {name:?}"), "no answer in time")),
         }
     }
@@ -154,10 +159,7 @@ impl<'a> Jobs<'a> {
                 Ok(Ok(_)) => tracing::info!(job = job.name, "stopped a fetch Job"),
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
                 Ok(Err(error)) => {
-                    return Err(unavailable(
-                        &format!("delete Job {:?}", job.name),
-                        &error.to_string(),
-                    ));
+                    return Err(unavailable(&format!("delete Job {:?}", job.name), &plain(&error)));
                 }
                 Err(_) => {
                     return Err(unavailable(
@@ -282,7 +284,7 @@ impl<'a> Jobs<'a> {
     async fn call<T>(&self, what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
         match timeout(CALL, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(unavailable(what, &error.to_string())),
+            Ok(Err(error)) => Err(unavailable(what, &plain(&error))),
             Err(_) => Err(unavailable(what, "no answer in time")),
         }
     }

@@ -17,7 +17,7 @@ pub async fn report(
     if object.status.as_ref() != Some(&decision.status) {
         let status = Some(decision.status.clone());
         match status::replace(&ctx.client, object, Write::ConnectionStatus, |next| {
-            next.status = status;
+            next.status.clone_from(&status);
         })
         .await
         {

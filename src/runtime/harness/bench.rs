@@ -23,13 +23,14 @@ use crate::{
     runtime::{
         backoff::{BackoffPolicy, Backoffs},
         events::Announcer,
+        glimpse::Glimpse,
         health::Readiness,
         kind::{Kind, ObjectKey},
         metrics::Metrics,
         references::Reference,
         shard::Shard,
         shutdown::Shutdown,
-        watches::{Glimpse, Seen, Sighting, channel},
+        watches::{Seen, Sighting, channel},
     },
 };
 
@@ -287,5 +288,6 @@ pub fn glimpse(name: &str, fingerprint: u64) -> Glimpse {
         key: key(name),
         fingerprint,
         owner: None,
+        touched: false,
     }
 }

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::runtime::{
-    kind::ObjectKey,
-    watches::{Glimpse, Seen},
-};
+use crate::runtime::{glimpse::Glimpse, kind::ObjectKey, watches::Seen};
 
 /// Which objects of a kind there are.
 #[derive(Debug, Default)]
@@ -85,6 +82,7 @@ mod tests {
             key: key(name),
             fingerprint,
             owner: None,
+            touched: false,
         }
     }
 

@@ -46,6 +46,12 @@ pub trait Reconciler: Send + Sync + 'static {
     /// What wakes `object` when it changes. Asked before each reconcile. A finished object should name nothing.
     fn references(&self, object: &Self::Kind) -> BTreeSet<Reference>;
 
+    /// Something that this object made was changed or removed by somebody else. Told before it is woken for it. Quick, and
+    /// no I/O.
+    fn disturbed(&self, key: &ObjectKey) {
+        let _ = key;
+    }
+
     /// An object is gone: forget what was kept for it. Quick, and no I/O.
     fn gone(&self, key: &ObjectKey) {
         let _ = key;
@@ -96,8 +102,8 @@ pub enum ReconcileError {
     Other(String),
 }
 
-/// kube's own text repeats each message with its `Debug` form.
-fn plain(error: &kube::Error) -> String {
+/// What an API server or the way to it said. kube's own text repeats each message with its `Debug` form.
+pub fn plain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),
@@ -291,6 +297,13 @@ impl<R: Reconciler> Setup<'_, R> {
     /// Watches `K` too: the controller owner of one of them is woken when it changes.
     pub fn owns<K: Watched>(mut self) -> Self {
         self.run.owns(K::KIND);
+        self.wakes_on::<K>()
+    }
+
+    /// Watches `K` too: the controller owner of one of them is woken when somebody else changed its data or removed it, and
+    /// not by what we write ourselves.
+    pub fn minds<K: Watched>(mut self) -> Self {
+        self.run.minds(K::KIND);
         self.wakes_on::<K>()
     }
 

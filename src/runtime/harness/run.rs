@@ -50,6 +50,7 @@ pub struct Loop<R: Reconciler> {
     sightings: mpsc::Receiver<Sighting>,
     rings: mpsc::UnboundedReceiver<ObjectKey>,
     owned: HashSet<Kind>,
+    minded: HashSet<Kind>,
     known: Known,
     queue: WorkQueue<ObjectKey>,
     running: JoinSet<Done>,
@@ -97,6 +98,7 @@ impl<R: Reconciler> Loop<R> {
             sightings,
             rings,
             owned: HashSet::new(),
+            minded: HashSet::new(),
             known: Known::default(),
             queue: WorkQueue::default(),
             running: JoinSet::new(),
@@ -107,6 +109,10 @@ impl<R: Reconciler> Loop<R> {
 
     pub fn owns(&mut self, kind: Kind) {
         self.owned.insert(kind);
+    }
+
+    pub fn minds(&mut self, kind: Kind) {
+        self.minded.insert(kind);
     }
 
     /// Runs until a shutdown is asked for and what was in flight then has ended or has run out of time.
@@ -177,17 +183,22 @@ impl<R: Reconciler> Loop<R> {
     }
 
     fn related(&mut self, sighting: Sighting) {
+        let gone = matches!(sighting.what, Seen::Gone(_));
         let (Seen::Object(glimpse) | Seen::Gone(glimpse)) = sighting.what else {
             return;
         };
         for referrer in self.worker.references.referrers(sighting.kind, &glimpse.key) {
             self.wake(referrer);
         }
-        if let Some((_, name)) = glimpse
-            .owner
-            .filter(|(kind, _)| self.owned.contains(&sighting.kind) && kind == R::Kind::KIND.as_str())
-        {
-            self.wake(ObjectKey::new(glimpse.key.namespace, name));
+        let Some((_, name)) = glimpse.owner.filter(|(kind, _)| kind == R::Kind::KIND.as_str()) else {
+            return;
+        };
+        let owner = ObjectKey::new(glimpse.key.namespace, name);
+        if self.owned.contains(&sighting.kind) {
+            self.wake(owner);
+        } else if self.minded.contains(&sighting.kind) && (gone || glimpse.touched) {
+            self.worker.reconciler.disturbed(&owner);
+            self.wake(owner);
         }
     }
 
