@@ -98,6 +98,7 @@ async fn fetch(
         sub_path: plan.target.sub_path.clone(),
         revision: plan.revision.clone(),
         selection_digest: selection_digest.clone(),
+        endpoint: plan.gateway.endpoint.to_string(),
     };
     let start = {
         let (desk, key) = (Arc::clone(desk), key.clone());

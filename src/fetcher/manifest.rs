@@ -59,6 +59,9 @@ pub struct Key {
     pub revision: String,
     /// The selection.
     pub selection_digest: String,
+    /// The gateway: another one may have a run of the same name and number.
+    #[serde(default)]
+    pub endpoint: String,
 }
 
 /// A whole file.
@@ -86,6 +89,8 @@ struct ReadManifest {
     sub_path: SubPath,
     revision: String,
     selection_digest: String,
+    #[serde(default)]
+    endpoint: String,
     #[serde(deserialize_with = "bounded::list")]
     files: Vec<Kept>,
     #[serde(default, deserialize_with = "bounded::list")]
@@ -113,6 +118,7 @@ impl From<ReadManifest> for Manifest {
             sub_path,
             revision,
             selection_digest,
+            endpoint,
             files,
             earlier,
             directories,
@@ -124,6 +130,7 @@ impl From<ReadManifest> for Manifest {
                 sub_path,
                 revision,
                 selection_digest,
+                endpoint,
             },
             files,
             earlier,

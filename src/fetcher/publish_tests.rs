@@ -136,6 +136,7 @@ fn bring(root: &Path, number: usize, revision: &Revision) -> Result<Vec<(PathBuf
         sub_path: target.sub_path,
         revision: number.to_string(),
         selection_digest: String::new(),
+        endpoint: String::new(),
     };
     let mut past = desk.past(&key)?;
     let mut paths: Vec<_> = revision

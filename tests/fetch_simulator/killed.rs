@@ -126,6 +126,24 @@ async fn killed_without_the_raw_proxy_finished_files_stay_finished_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_another_gateway_is_gone_on_with() {
+    let stage = slow(30).await;
+    let mut plan = stage.plan(&json!({}));
+    let mut running = stage.start(&plan);
+    until(&stage, &mut running, 30, BIG / 8).await;
+    running.kill();
+    // The same run by its name and number, and it may be another one.
+    let endpoint = plan["gateway"]["endpoint"].as_str().expect("a URL");
+    plan["gateway"]["endpoint"] = endpoint.replace("127.0.0.1", "localhost").into();
+    let Stored::Artifacts { reused, .. } = stage.fetch_plan(&plan).await.success().stored else {
+        panic!()
+    };
+    assert_eq!(reused, 0);
+    stage.holds(&numbered(30));
+    stage.holds_noise("big.bin").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_asked_to_stop_leaves_all_in_order() {
     let stage = slow(30).await;
     let plan = stage.plan(&json!({}));
