@@ -308,9 +308,9 @@ impl Checks {
             let Some(run_uid) = run.uid.as_deref() else {
                 continue;
             };
-            let removed = remote.dropped.contains(&run.token);
+            let removed = remote.dropped.contains(&run.token) || remote.disowned.contains(&run.token);
             let known = setup.correlated || (setup.may_create && !removed);
-            // Where the controller removed our run, nothing but its parameters tells which of the runs that Jenkins' events
+            // Where the controller or a person removed our run, nothing but its parameters tells which of the runs that Jenkins' events
             // make is ours: the stated limit of the remote.
             let stands_in = removed && !setup.correlated && remote.is_by_event(run_uid);
             let ours = if stands_in {

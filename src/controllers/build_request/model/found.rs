@@ -130,7 +130,7 @@ fn a_retry_does_not_take_the_twin_of_the_build_before_for_its_own() {
     ]);
 }
 
-/// The remote removed our run as a duplicate: which of two equal builds is ours can be told by a correlation parameter only.
+/// The remote removed our run as a duplicate, or a person did: which of two equal builds is ours can be told by a correlation parameter only.
 #[test]
 fn what_stands_in_for_a_run_that_the_remote_removed_is_a_build_of_its_parameters() {
     holds(&[
@@ -139,5 +139,15 @@ fn what_stands_in_for_a_run_that_the_remote_removed_is_a_build_of_its_parameters
         Op::Stranger { who: 1, equal: false },
         Op::Stranger { who: 1, equal: true },
         Op::Pass { seconds: 0 },
+    ]);
+    holds(&[
+        Op::Apply { who: 2, retries: 0 },
+        Op::Apply { who: 1, retries: 0 },
+        Op::Squat { who: 1 },
+        Op::Pass { seconds: 11 },
+        Op::Apply { who: 0, retries: 0 },
+        Op::Squat { who: 2 },
+        Op::Stranger { who: 0, equal: true },
+        Op::Happen(Mischief::DropRun, 3),
     ]);
 }
