@@ -100,6 +100,7 @@ impl Checks {
     ) {
         let run = |o: &BuildRequest| o.status.as_ref().and_then(|s| s.run.clone());
         let (old, new) = (run(before), run(after));
+        self.note_unseen(remote);
         if let Some(new) = &new {
             self.sent(before, old.as_ref(), new);
             if new.uid.is_some() {
@@ -149,6 +150,14 @@ impl Checks {
             });
         }
         self.kstatus(after);
+    }
+
+    /// Where a run is removed before anybody saw it, by a person or by the controller as a duplicate, nobody can know that
+    /// it had arrived: the stated limit of the remote.
+    fn note_unseen(&mut self, remote: &Remote) {
+        let removed = remote.disowned.iter().chain(&remote.dropped);
+        self.unseen
+            .extend(removed.filter(|t| !self.arrived.contains(*t)).cloned());
     }
 
     /// A run is about to be sent.
@@ -285,11 +294,7 @@ impl Checks {
 
     /// Whenever time has passed.
     pub fn look(&mut self, setup: Setup, objects: &BTreeMap<String, BuildRequest>, remote: &Remote) {
-        // Where a run is removed before anybody saw it, by a person or by the controller as a duplicate, nobody can know
-        // that it had arrived: the stated limit of the remote.
-        let removed = remote.disowned.iter().chain(&remote.dropped);
-        self.unseen
-            .extend(removed.filter(|t| !self.arrived.contains(*t)).cloned());
+        self.note_unseen(remote);
         for (token, builds) in remote.builds_by_token() {
             let once = builds <= 1 || self.unseen.contains(&token);
             self.check(ONE_BUILD, once, || format!("{builds} builds of token {token}"));

@@ -2,7 +2,7 @@
 
 use super::{
     Setup, World,
-    faults::{Aim, Connection, Fault},
+    faults::{Aim, Connection, Fault, Kill},
     ops::{Mischief, Op},
     run,
 };
@@ -149,5 +149,20 @@ fn what_stands_in_for_a_run_that_the_remote_removed_is_a_build_of_its_parameters
         Op::Squat { who: 2 },
         Op::Stranger { who: 0, equal: true },
         Op::Happen(Mischief::DropRun, 3),
+    ]);
+}
+
+#[test]
+fn what_a_person_deleted_before_anybody_saw_it_may_be_sent_again() {
+    holds(&[
+        Op::Fault(Fault::AnswerLost, Aim::Change),
+        Op::Apply { who: 0, retries: 0 },
+        Op::Happen(Mischief::DropRun, 0),
+        Op::Kill(Kill {
+            at: 0,
+            after: false,
+            away: 19,
+        }),
+        Op::Pass { seconds: 1 },
     ]);
 }
