@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Waits for an Event about `name` that holds these words.
-async fn until_told(stage: &Behind, name: &str, words: &[&str]) {
+/// Waits for an Event about an object with all these words.
+pub async fn until_told(stage: &Behind, name: &str, words: &[&str]) {
     let told = wait_for(
         &format!("an Event about {name} with {words:?}"),
         PATIENCE,
