@@ -86,7 +86,8 @@ fn facts(object: &BuildRequest, status: &BuildRequestStatus, decision: &Decision
             ]
         }
     };
-    facts.extend(logs(status, outcome.is_some()));
+    // What was not brought home by the end of that is given up, whatever comes next.
+    facts.extend(logs(status, status.phase != Some(BuildPhase::Collecting)));
     facts.extend(artifacts(status, decision));
     Some(facts)
 }
@@ -104,8 +105,8 @@ fn settled_outcome(status: &BuildRequestStatus) -> Option<Outcome> {
         .outcome
 }
 
-/// What `LogsArchived` says of a log.
-pub(super) fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
+/// What `LogsArchived` says of a log; `over` is whether nobody tries to bring it home any more.
+pub(super) fn logs(status: &BuildRequestStatus, over: bool) -> Option<Fact> {
     use ConditionType::LogsArchived;
     let run = status.run.as_ref().filter(|run| run.state == RunState::Ended)?;
     let put_together = |log: &LogStatus| match log.source {
@@ -153,7 +154,7 @@ pub(super) fn logs(status: &BuildRequestStatus, settled: bool) -> Option<Fact> {
             Reason::NoLog,
             "the run never became a build",
         )),
-        _ if settled => Some(Fact::no(
+        _ if over => Some(Fact::no(
             LogsArchived,
             Reason::LogUnavailable,
             "the log could not be read before the deadline, or Jenkins deleted it with its build",

@@ -166,3 +166,18 @@ fn what_a_person_deleted_before_anybody_saw_it_may_be_sent_again() {
         Op::Pass { seconds: 1 },
     ]);
 }
+
+#[test]
+fn a_log_that_is_given_up_is_said_to_be_missing_also_while_the_next_build_is_held_back() {
+    holds(&[
+        Op::Apply { who: 0, retries: 0 },
+        Op::Logs { up: false },
+        Op::Meanwhile {
+            at: 0,
+            what: 0,
+            who: 0,
+        },
+        Op::Pass { seconds: 671 },
+        Op::Move { who: 0 },
+    ]);
+}
