@@ -277,3 +277,63 @@ async fn an_apply_stops_at_what_others_own() {
         .await;
     assert!(back.is_ok(), "{back:?}");
 }
+
+#[tokio::test]
+async fn tables_are_as_a_real_server_gives_them() {
+    const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
+    let sim = recorded().await;
+    sim.control().controller(false).unwrap();
+    let alice = Http::alice(&sim).await;
+    let path = format!("/apis/devops.kubesphere.io/v1alpha3/namespaces/{PROJECT}/pipelineruns");
+    let ask = async |query: &str| {
+        let url = format!("{}{path}?{query}", sim.url());
+        let request = reqwest::Client::new()
+            .get(url)
+            .header("Accept", TABLE)
+            .bearer_auth(&alice.token);
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    let list: serde_json::Value = serde_json::from_str(&ask("includeObject=None").await).unwrap();
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let names: Vec<_> = list["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| &c["name"])
+        .collect();
+    assert_eq!(names, ["Name", "ID", "Phase", "Age"]);
+
+    let api = runs(&sim, "").await;
+    api.create(&PostParams::default(), &run("one")).await.unwrap();
+    api.delete("one", &DeleteParams::default()).await.unwrap();
+    let watched = async |include: &str| {
+        let query = format!("watch=1&resourceVersion={version}&timeoutSeconds=1&includeObject={include}");
+        let text = ask(&query).await;
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<serde_json::Value>>()
+    };
+    let lines = watched("None").await;
+    let kinds: Vec<_> = lines.iter().map(|line| &line["type"]).collect();
+    assert_eq!(kinds, ["ADDED", "DELETED"]);
+    // The columns come once; what there is none of is null.
+    assert!(lines[0]["object"]["columnDefinitions"].is_array(), "{lines:?}");
+    assert!(lines[1]["object"]["columnDefinitions"].is_null(), "{lines:?}");
+    let row = &lines[0]["object"]["rows"][0];
+    assert_eq!((&row["cells"][0], &row["object"]), (&json!("one"), &json!(null)));
+    assert_eq!((&row["cells"][1], &row["cells"][2]), (&json!(null), &json!(null)));
+    assert!(lines[0]["object"]["metadata"]["resourceVersion"].is_string());
+    let metadata = &watched("Metadata").await[0]["object"]["rows"][0]["object"];
+    assert_eq!(metadata["kind"], "PartialObjectMetadata");
+    assert!(ask("includeObject=All").await.contains("Invalid value"));
+
+    let initial =
+        ask("watch=1&sendInitialEvents=true&allowWatchBookmarks=true&timeoutSeconds=1&includeObject=None")
+            .await;
+    let last: serde_json::Value = serde_json::from_str(initial.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["type"], &last["object"]["rows"][0]["cells"][0]),
+        (&json!("BOOKMARK"), &json!(""))
+    );
+    let ends = &last["object"]["rows"][0]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"];
+    assert_eq!(ends, "true");
+}

@@ -51,16 +51,13 @@ impl Selectors {
 }
 
 pub(super) fn get(call: &mut Call<'_>, ask: &Ask<'_>, name: &str) -> Result<Reply, StoreError> {
-    let as_table = table::wanted(call);
+    let as_table = table::wanted(call)?;
     let store = &call.cluster().store;
     let object = store
         .get(ask.kind, ask.namespace.unwrap_or_default(), name)
         .ok_or_else(|| StoreError::not_found(ask.kind, name))?;
-    if as_table {
-        return Ok(Reply::line(
-            200,
-            &table::table(ask.kind, std::slice::from_ref(object), json!({})),
-        ));
+    if let Some(table) = as_table {
+        return Ok(Reply::line(200, &table.event(ask.kind, object)));
     }
     Ok(Reply::line(200, object))
 }
@@ -100,7 +97,7 @@ fn place(object: &Value) -> String {
 pub(super) fn list(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, StoreError> {
     let selectors = Selectors::new(ask.kind, &call.query)?;
     let query = call.query.clone();
-    let as_table = table::wanted(call);
+    let as_table = table::wanted(call)?;
     let limit = query.number("limit").filter(|l| *l > 0);
     let token = match query.text("continue") {
         "" => None,
@@ -137,8 +134,8 @@ pub(super) fn list(call: &mut Call<'_>, ask: &Ask<'_>) -> Result<Reply, StoreErr
         }
     }
     let mut items: Vec<Value> = items.into_iter().cloned().collect();
-    if as_table {
-        return Ok(Reply::line(200, &table::table(ask.kind, &items, metadata)));
+    if let Some(table) = as_table {
+        return Ok(Reply::line(200, &table.of(ask.kind, &items, &metadata)));
     }
     if !ask.kind.is_custom() {
         // Items of built-in lists do not repeat their type.

@@ -8,8 +8,9 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 
+use super::Ask;
 use super::list::Selectors;
-use super::{Ask, table};
+use super::table::{self, Table};
 use crate::call::Call;
 use crate::reply::{Chunk, Reply, ReplyBody, Status};
 use crate::server::Shared;
@@ -24,7 +25,7 @@ struct Watch {
     namespace: Option<String>,
     name: Option<String>,
     selectors: Selectors,
-    as_table: bool,
+    as_table: Option<Table>,
     bookmarks: bool,
     /// Last version that was looked at.
     seen: u64,
@@ -38,6 +39,8 @@ struct Watch {
     /// The stream ends after what is ready.
     last: bool,
 }
+
+const BOOKMARK: &str = "BOOKMARK";
 
 /// One line of the stream: the type comes first.
 fn line(what: &str, object: &str) -> String {
@@ -70,7 +73,10 @@ pub(super) fn watch(call: &mut Call<'_>, ask: &Ask<'_>, name: Option<&str>) -> R
         }
     };
     let context = call.state.context.clone();
-    let as_table = table::wanted(call);
+    let as_table = match table::wanted(call) {
+        Ok(table) => table,
+        Err(error) => return error.status(),
+    };
     let (shared, index) = (call.shared.clone(), call.cluster);
     let store = &call.cluster().store;
     let every = Duration::from_millis(context.scale.ms(context.timings.bookmark).unsigned_abs().max(50));
@@ -124,18 +130,21 @@ impl Watch {
         self.in_scope(object) && self.selectors.fit(object)
     }
 
-    fn line(&self, what: &str, object: &Value) -> String {
-        if self.as_table {
-            return line(
-                what,
-                &table::table(self.kind, std::slice::from_ref(object), json!({})).to_string(),
-            );
-        }
-        line(what, &object.to_string())
+    fn line(&mut self, what: &str, object: &Value) -> String {
+        let Some(table) = &mut self.as_table else {
+            return line(what, &object.to_string());
+        };
+        let event = if what == BOOKMARK {
+            table.bookmark(self.kind, object)
+        } else {
+            table.event(self.kind, object)
+        };
+        table.headers = false;
+        line(what, &event.to_string())
     }
 
     /// `ends_initial`: everything that existed when the watch began has been told.
-    fn bookmark(&self, ends_initial: bool) -> String {
+    fn bookmark(&mut self, ends_initial: bool) -> String {
         let mut object = json!({
             "apiVersion": self.kind.api_version(), "kind": self.kind.kind,
             "metadata": {"resourceVersion": self.seen.to_string(), "creationTimestamp": null},
@@ -143,11 +152,11 @@ impl Watch {
         if ends_initial {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        line("BOOKMARK", &object.to_string())
+        self.line(BOOKMARK, &object)
     }
 
     /// A change as this watch sees it: an object that no longer fits is gone for it.
-    fn event(&self, change: &Change) -> Option<String> {
+    fn event(&mut self, change: &Change) -> Option<String> {
         if change.kind != self.kind || !self.in_scope(&change.object) {
             return None;
         }
