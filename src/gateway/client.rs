@@ -318,6 +318,12 @@ impl ProjectScope {
         &self.scope
     }
 
+    /// What tells it from others as long as it is held: the connection with its session, the cluster, the name.
+    pub fn identity(&self) -> (usize, Option<String>, ProjectName) {
+        let connection = Arc::as_ptr(&self.scope.connection) as usize;
+        (connection, self.scope.cluster.clone(), self.name.clone())
+    }
+
     /// What is known about the rungs here.
     pub fn capabilities(&self) -> Capabilities {
         let place = self.place();

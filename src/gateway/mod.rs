@@ -19,11 +19,12 @@ mod names;
 mod pipelines;
 mod projects;
 mod route;
+mod rows;
 mod runs;
 mod session;
 mod telemetry;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod transfer;
 mod transport;
 pub mod wire;
@@ -38,6 +39,7 @@ pub use kube_bridge::RunEvent;
 pub use log::{LogChunk, LogCursor, LogEnd, LogRung, LogStream};
 pub use names::{BadName, EncodedBranch, GitBranch, ProjectName, RunId, RunRef};
 pub use projects::{ProjectDiagnosis, ResolveError, resolve_project};
+pub use rows::RowWatch;
 pub use runs::{CreateOutcome, NewRun};
 pub use telemetry::{CallObserver, CallOutcome, Grant, LoginOutcome, NoObserver, RouteClass};
 pub use transfer::{Receiver, TransferError, transfer};
@@ -47,5 +49,6 @@ pub use wire::pipeline::{
     Branch, DeclaredParameter, ParameterKind, Pipeline, PipelineKind, declared_parameters,
 };
 pub use wire::project::{Project, Workspace};
+pub use wire::row::{RowEvent, RowLine, Rows, RunRow};
 pub use wire::run::{Page, Parameter, Run, RunPhase, RunProgress};
 pub use wire::stage::{PausedInput, Stage, StageInput, Step, first_failed, paused_inputs};

@@ -8,6 +8,7 @@ use tenantry::gateway::{
     wire::{
         answer::{self, Answer},
         oauth,
+        row::{self, RowEvent},
         run::{self, WatchLine},
     },
 };
@@ -116,7 +117,13 @@ pub(crate) fn watch(bytes: &[u8]) {
         .map_or(0, |first| usize::from(*first) * bytes.len() / 256);
     let some = read(&bytes[..cut]);
     assert_eq!(all[..some.len()], some[..], "cut at {cut}");
+    let mut columns = None;
     for line in bytes.split(|b| *b == b'\n') {
+        if let Some(line) = row::line(line, &mut columns)
+            && let RowEvent::Changed(row) = line.event
+        {
+            assert!(!row.name.is_empty());
+        }
         if let Some(WatchLine::Changed(run) | WatchLine::Deleted(run)) = run::watch_line(line) {
             let _ = (run.progress(), run.reference());
         }

@@ -27,6 +27,15 @@ async fn an_event_that_never_ends_ends_the_watch() {
     let project = gateway
         .scope(None)
         .project(&ProjectName::new("demo").expect("a name"));
+    let rows = project.run_rows().await.expect("a list");
+    let life = std::time::Duration::from_secs(60);
+    let watch = project.watch_run_rows(&rows.version, rows.columns, life).await;
+    let next = tokio::time::timeout(PATIENCE, watch.expect("a watch").next()).await;
+    let error = next.expect("it ends").expect_err("it is no event");
+    assert!(
+        matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::ConnectionLost),
+        "{error:?}"
+    );
     let mut events = Box::pin(project.watch_runs(None));
     let error = tokio::time::timeout(PATIENCE, async {
         loop {

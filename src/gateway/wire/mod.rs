@@ -10,5 +10,6 @@ pub mod oauth;
 pub mod pipeline;
 pub mod project;
 pub mod refusal;
+pub mod row;
 pub mod run;
 pub mod stage;

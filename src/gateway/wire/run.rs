@@ -196,7 +196,7 @@ impl Run {
 }
 
 impl RunPhase {
-    fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         match text {
             "" => Self::None,
             "Pending" => Self::Pending,
@@ -278,7 +278,7 @@ pub fn run(reply: &Reply<'_>) -> Result<Run> {
 }
 
 /// Runs of one list: no project keeps so many, and a gateway may not make us hold them.
-const MAX_RUNS: usize = 20_000;
+pub(super) const MAX_RUNS: usize = 20_000;
 
 /// Reads a list of runs: the kapis envelope, or a Kubernetes list.
 pub fn runs(reply: &Reply<'_>) -> Result<Page<Run>> {
