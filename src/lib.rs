@@ -10,6 +10,7 @@ pub mod crash_points;
 pub mod disguise;
 pub mod fetcher;
 pub mod gateway;
+pub mod observer;
 pub mod runtime;
 pub mod sinks;
 pub mod trouble;

@@ -88,7 +88,8 @@ pub struct TenantConnectionSpec {
     #[serde(default)]
     pub limits: Limits,
 
-    /// How often a running build is looked at. At least `1s`.
+    /// How often a running build is looked at. Where the runs of a project are watched, its builds share that: one of them is
+    /// looked at so often, and each when its run changes. At least `1s`.
     #[serde(default = "default_poll_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')").message("pollInterval must be between 1s and 10m"))]
     pub poll_interval: Duration,

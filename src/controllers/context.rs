@@ -7,6 +7,7 @@ use super::{
     fetch_jobs::{Fetcher, Pauses},
 };
 use crate::gateway::{SessionPolicy, TimeLimits};
+use crate::observer;
 use crate::runtime::{
     Shard,
     backoff::{BackoffPolicy, Backoffs},
@@ -64,8 +65,10 @@ pub struct Tunables {
     pub lockout_pause: Duration,
     /// How long the gateway may take to answer a request, other than one for bytes.
     pub answer_limit: Duration,
-    /// How long a watch of our own cluster lives; one that says nothing for 5 s longer is taken for dead and begun anew.
+    /// How long a watch of our own cluster, or of a gateway, lives; one that says nothing for 5 s longer is taken for dead and begun anew.
     pub watch_life: Duration,
+    /// How long a build whose run is observed may go without a look of its own, at the longest.
+    pub quiet_look: Duration,
     /// The pause after the first failure; it doubles with each further one.
     pub backoff_first: Duration,
     /// The longest pause after failures (design §3.5).
@@ -89,6 +92,7 @@ impl Default for Tunables {
             lockout_pause: SessionPolicy::default().lockout_window,
             answer_limit: TimeLimits::default().json,
             watch_life: Duration::from_secs(110),
+            quiet_look: Duration::from_secs(300),
             backoff_first: BackoffPolicy::default().first,
             backoff_cap: BackoffPolicy::default().cap,
         }
@@ -110,6 +114,15 @@ impl Tunables {
         TimeLimits {
             json: self.answer_limit,
             ..TimeLimits::default()
+        }
+    }
+
+    /// How long the observers of runs wait for what.
+    pub fn observer_times(&self) -> observer::Times {
+        observer::Times {
+            watch_life: self.watch_life,
+            grace: Duration::from_secs(5),
+            quiet: self.quiet_look,
         }
     }
 
@@ -140,6 +153,7 @@ impl Tunables {
             lockout_pause,
             answer_limit,
             watch_life,
+            quiet_look,
             backoff_first,
             backoff_cap,
         } = self;
@@ -158,6 +172,7 @@ impl Tunables {
             ("lockout-pause", lockout_pause),
             ("answer-limit", answer_limit),
             ("watch-life", watch_life),
+            ("quiet-look", quiet_look),
             ("backoff-first", backoff_first),
             ("backoff-cap", backoff_cap),
         ];

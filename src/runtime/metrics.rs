@@ -22,7 +22,9 @@ use prometheus_client::{
 
 use super::{
     kind::{Kind, ObjectKey},
+    labels::{PHASES, outcome_label, phase_is_final, phase_label},
     lease::LeaseMetrics,
+    observed::ObservedMetrics,
 };
 use crate::{
     api::build_request::{BuildPhase, Outcome},
@@ -137,6 +139,8 @@ pub struct Metrics {
     registry: Registry,
     /// What is counted about the Lease.
     pub lease: LeaseMetrics,
+    /// What is counted about the observers of projects.
+    pub observed: ObservedMetrics,
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
     scheduled: Family<KindLabel, Gauge>,
@@ -161,6 +165,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("tenantry"),
             lease: LeaseMetrics::default(),
+            observed: ObservedMetrics::default(),
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.002, 2.0, 16))
@@ -197,6 +202,7 @@ impl Metrics {
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         self.lease.register(all);
+        self.observed.register(all);
         all.register(
             "reconciles",
             "Reconciles by kind and how they ended",
@@ -277,6 +283,7 @@ impl Metrics {
     /// All of it as OpenMetrics text.
     pub fn render(&self) -> String {
         self.count_unfinished();
+        self.observed.count(tokio::time::Instant::now());
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -446,51 +453,6 @@ impl CallObserver for ConnectionObserver {
 
     fn token(&self, expires_at: Option<Timestamp>) {
         self.metrics.token(&self.labels, Timestamp::now(), expires_at);
-    }
-}
-
-const PHASES: [BuildPhase; 6] = [
-    BuildPhase::Pending,
-    BuildPhase::Suspended,
-    BuildPhase::Queued,
-    BuildPhase::Running,
-    BuildPhase::Paused,
-    BuildPhase::Collecting,
-];
-
-const fn phase_is_final(phase: BuildPhase) -> bool {
-    matches!(
-        phase,
-        BuildPhase::Succeeded | BuildPhase::Failed | BuildPhase::Cancelled
-    )
-}
-
-const fn phase_label(phase: BuildPhase) -> &'static str {
-    match phase {
-        BuildPhase::Pending => "pending",
-        BuildPhase::Suspended => "suspended",
-        BuildPhase::Queued => "queued",
-        BuildPhase::Running => "running",
-        BuildPhase::Paused => "paused",
-        BuildPhase::Collecting => "collecting",
-        BuildPhase::Succeeded => "succeeded",
-        BuildPhase::Failed => "failed",
-        BuildPhase::Cancelled => "cancelled",
-    }
-}
-
-const fn outcome_label(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Unstable => "unstable",
-        Outcome::Failed => "failed",
-        Outcome::Aborted => "aborted",
-        Outcome::Skipped => "skipped",
-        Outcome::Indeterminate => "indeterminate",
-        Outcome::Cancelled => "cancelled",
-        Outcome::TimedOut => "timed_out",
-        Outcome::TriggerFailed => "trigger_failed",
-        Outcome::Lost => "lost",
     }
 }
 

@@ -11,9 +11,11 @@ use serde_json::Value;
 use tenantry::{
     api::build_request::{BuildPhase, Outcome},
     gateway::{CallOutcome, ErrorKind, Grant, LoginOutcome, RouteClass},
+    observer::ladder::Rung,
     runtime::{
         Kind, ObjectKey,
         metrics::{Metrics, ReconcileResult},
+        observed::Told,
     },
 };
 
@@ -53,6 +55,14 @@ fn known() -> Known {
         observer.login(Grant::Password, outcome);
     }
     observer.token(Some(Timestamp::now()));
+    for (number, rung) in (0..).zip(Rung::ALL) {
+        let told = Told {
+            rung: rung.label(),
+            followers: 1,
+            heard: tokio::time::Instant::now(),
+        };
+        metrics.observed.tell(number, told);
+    }
 
     let mut known = Known::new();
     for line in metrics.render().lines().filter(|l| !l.starts_with('#')) {

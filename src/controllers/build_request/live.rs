@@ -11,7 +11,7 @@ use super::{
     cycle::Edges,
     decide::{
         Decision, Note, Situation, Step, after::ActOutcome, begin::Preflight, collect::Collected,
-        find::Found, follow::Followed,
+        find::Found, follow::Followed, next_step,
     },
     is_finished,
     observe::Observer,
@@ -47,6 +47,7 @@ impl<'l> Live<'l> {
             turns,
             secrets,
             begun,
+            observers,
             ..
         } = self.reconciler;
         Observer {
@@ -56,6 +57,7 @@ impl<'l> Live<'l> {
             scope,
             object,
             begun,
+            observers,
             connection: &self.connection,
         }
     }
@@ -143,6 +145,9 @@ impl Edges for Live<'_> {
         })
         .await?;
         self.reconciler.count(&before, &written);
+        if next_step(&written, self.now()) != Step::Follow {
+            self.reconciler.observers.leave(&ObjectKey::of(&written));
+        }
         if is_finished(&written) {
             self.reconciler.begun.forget(&ObjectKey::of(&written));
         }

@@ -58,6 +58,7 @@ use crate::{
         build_request::{BuildRequest, BuildRequestStatus, RunState},
         conditions::Reason,
     },
+    observer::Observers,
     runtime::{
         Bell, Host, ObjectKey, ReconcileError, Reconciler, Reference, Requeue, WatchScope, events::Severity,
         harness::let_go_refused,
@@ -74,6 +75,7 @@ pub struct BuildRequests {
     logs: LogReaders,
     secrets: SecretValues,
     begun: Begun,
+    observers: Observers,
     /// Those of which somebody else changed or removed what they stored.
     disturbed: Mutex<HashSet<ObjectKey>>,
     /// Set when the turns of a former life were read from the statuses.
@@ -87,6 +89,7 @@ pub fn start(ctx: &Arc<Context>, host: &mut Host) {
     let scope = host.scope().clone();
     let setup = host
         .control(|bell| BuildRequests {
+            observers: Observers::new(bell.clone(), ctx.metrics.clone(), ctx.tunables.observer_times()),
             ctx,
             scope,
             bell,
@@ -167,6 +170,7 @@ impl Reconciler for BuildRequests {
         self.logs.forget(key);
         self.secrets.forget(key);
         self.begun.forget(key);
+        self.observers.leave(key);
         self.ctx.metrics.build_gone(key);
         self.ring(self.turns.forget(key));
     }
@@ -297,6 +301,7 @@ impl BuildRequests {
         if !object.finalizers().iter().any(|f| f == FINALIZER) {
             return Ok(Requeue::OnChange);
         }
+        self.observers.leave(&ObjectKey::of(object.as_ref()));
         let now = Timestamp::now();
         let begun = self
             .begun

@@ -30,7 +30,11 @@ use crate::{
     controllers::{Connected, Context, projects},
     gateway::{
         EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
-        ProjectName, ProjectScope, Run, RunProgress, Stage, declared_parameters,
+        ProjectName, ProjectScope, Run, RunProgress, RunRow, Stage, declared_parameters,
+    },
+    observer::{
+        Observers,
+        board::{self, Sight},
     },
     runtime::{ObjectKey, Shard, WatchScope},
     trouble::Trouble,
@@ -53,6 +57,8 @@ pub struct Observer<'a> {
     pub object: &'a Arc<BuildRequest>,
     /// Since when this process has been at what has a deadline.
     pub begun: &'a Begun,
+    /// Who watches the runs of all.
+    pub observers: &'a Observers,
     /// The gateway to ask, or what stands in the way: looked up once in a step.
     pub connection: &'a OnceCell<Result<Connected, Trouble>>,
 }
@@ -191,16 +197,28 @@ impl Observer<'_> {
 
     /// How a run on its way stands.
     pub async fn follow(&self, situation: &Situation<'_>, run: &CurrentRun) -> Result<Followed, Trouble> {
-        let connected = self.connected().await?;
-        let project = Self::project(&connected, run)?;
+        let key = self.key();
+        // A connection that is not to be used is not used to watch either.
+        let unwatched = |_: &Trouble| self.observers.leave(&key);
+        let connected = self.connected().await.inspect_err(unwatched)?;
+        let project = Self::project(&connected, run).inspect_err(unwatched)?;
         let Some(name) = &run.name else {
             return Ok(Followed::default());
         };
+        let what = board::Followed {
+            run: name.clone(),
+            pipeline: run.pipeline.clone(),
+        };
+        self.observers
+            .follow(&project, &key, &what, connected.spec.poll_interval.get());
         let seen = existing(project.run(name).await)?.filter(|seen| ours::is_same(seen, run));
         let mut followed = Followed {
             run: seen,
             ..Followed::default()
         };
+        if let Some(seen) = &followed.run {
+            followed.quiet = self.observers.quiet(&key, &sight(seen, situation.now));
+        }
         if asks_jenkins(situation, run, followed.run.as_ref()) {
             followed.jenkins = match ask_jenkins(&project, run).await {
                 // That it is over is known; how it ended is asked again, up to a deadline.
@@ -305,6 +323,17 @@ impl Observer<'_> {
 
 /// After so long without a build number the remote's Events are asked why.
 const HINT_AFTER: Duration = Duration::from_secs(8);
+
+/// A run as the observer is told of it.
+fn sight(seen: &Run, now: Timestamp) -> Sight {
+    let began = seen.started.or(seen.created).unwrap_or(now);
+    let estimate = seen.jenkins.as_ref().and_then(|build| build.estimated_ms);
+    Sight {
+        row: RunRow::from(seen),
+        running_for: Duration::try_from(now.duration_since(began)).unwrap_or_default(),
+        estimate: estimate.map(Duration::from_millis),
+    }
+}
 
 fn waited(situation: &Situation<'_>, run: &CurrentRun) -> Duration {
     run.sent_at

@@ -34,6 +34,8 @@ pub struct Followed {
     pub trigger_failure: Option<String>,
     /// Where the run is gone: unclaimed runs that Jenkins' event could have made of it.
     pub twins: Vec<Run>,
+    /// How long the run may be let be, because the observer tells when it changes; None where nobody does.
+    pub quiet: Option<Duration>,
 }
 
 /// What Jenkins itself says of a build.
@@ -147,14 +149,11 @@ fn on_its_way(
             ),
             None => format!("{} waits for its build number", title(run)),
         };
-        let wake = situation.poll.min(Duration::from_secs(1));
-        return busy(
-            status,
-            BuildPhase::Pending,
-            Reason::Starting,
-            &message,
-            Wake::After(wake),
-        );
+        let own = situation.poll.min(Duration::from_secs(1));
+        // Its number shows in its row, why it gets none does not.
+        let left = spec.timeouts.trigger.get().saturating_sub(waited);
+        let wake = rest(seen.quiet, own, Some(waited / 2), left);
+        return busy(status, BuildPhase::Pending, Reason::Starting, &message, wake);
     }
     if !matches!(
         progress,
@@ -167,15 +166,17 @@ fn on_its_way(
         return decision;
     }
     status.input = None;
-    let poll = Wake::After(situation.poll);
+    let poll = rest(seen.quiet, situation.poll, None, time_left(situation, &status));
     match progress {
-        RunProgress::Submitted | RunProgress::Triggered | RunProgress::Queued => busy(
-            status,
-            BuildPhase::Queued,
-            Reason::QueuedRemotely,
-            &format!("{name} waits in the queue of Jenkins"),
-            poll,
-        ),
+        RunProgress::Submitted | RunProgress::Triggered | RunProgress::Queued => {
+            // That it leaves the queue does not show in its row, and others may wait for it.
+            let sent_at = status.run.as_ref().and_then(|run| run.sent_at.as_ref());
+            let waited = sent_at.map(|at| situation.since(at)).unwrap_or_default();
+            let left = time_left(situation, &status);
+            let wake = rest(seen.quiet, situation.poll, Some(waited / 4), left);
+            let message = format!("{name} waits in the queue of Jenkins");
+            busy(status, BuildPhase::Queued, Reason::QueuedRemotely, &message, wake)
+        }
         RunProgress::Paused => {
             status.input = seen.stages.as_deref().and_then(pending_input);
             let message = match &status.input {
@@ -201,6 +202,24 @@ fn on_its_way(
             busy(status, BuildPhase::Running, Reason::Running, &message, poll).act(Act::PullLog)
         }
     }
+}
+
+/// When to look again at a run that goes on: after `own` where nobody tells of it, else as late as `quiet` and what does
+/// not show in its row (`unseen`) allow, and in any case when a deadline passes.
+fn rest(quiet: Option<Duration>, own: Duration, unseen: Option<Duration>, left: Duration) -> Wake {
+    let Some(quiet) = quiet else {
+        return Wake::After(own);
+    };
+    let unseen = unseen.map_or(quiet, |unseen| unseen.max(own));
+    Wake::After(quiet.min(unseen).min(left.max(own)))
+}
+
+/// What is left of the time that the run may take.
+fn time_left(situation: &Situation<'_>, status: &BuildRequestStatus) -> Duration {
+    let run = status.run.as_ref();
+    let began = run.and_then(|run| run.start_time.as_ref().or(run.sent_at.as_ref()));
+    let taken = began.map(|at| situation.since(at)).unwrap_or_default();
+    situation.object.spec.timeouts.run.get().saturating_sub(taken)
 }
 
 #[cfg(test)]

@@ -393,3 +393,43 @@ fn a_failure_that_nobody_explains_ends_as_a_failure() {
         );
     }
 }
+
+#[test]
+fn who_is_told_of_changes_looks_only_for_what_no_row_shows() {
+    const QUIET: u64 = 200;
+    let running = Some(JenkinsState::Running);
+    let queued = Some(JenkinsState::Queued);
+    // Build number and state of the run, how long ago it was sent, whether its row is watched; seconds to the next look.
+    // The interval is 5 s; the run has a minute to get a number, and ten to end.
+    let rows = [
+        (None, None, 1, false, 1),
+        (None, None, 1, true, 1),
+        (None, None, 20, true, 10),
+        (None, None, 59, true, 1),
+        (Some("7"), queued.clone(), 4, false, 5),
+        (Some("7"), queued.clone(), 4, true, 5),
+        (Some("7"), queued.clone(), 100, true, 25),
+        (Some("7"), running.clone(), 100, false, 5),
+        (Some("7"), running.clone(), 100, true, QUIET),
+        (Some("7"), running.clone(), 520, true, 80),
+        (Some("7"), running, 599, true, 5),
+        (Some("7"), Some(JenkinsState::Paused), 100, true, QUIET),
+    ];
+    for (id, state, sent, watched, expected) in rows {
+        let mut object = object_in(RunState::Submitted);
+        object.spec.timeouts.trigger = "1m".parse().unwrap();
+        object.spec.timeouts.run = "10m".parse().unwrap();
+        object.status.as_mut().unwrap().run.as_mut().unwrap().sent_at = Some(ago(sent));
+        let seen = Followed {
+            run: Some(remote(id, RunPhase::None, state.clone())),
+            quiet: watched.then_some(Duration::from_secs(QUIET)),
+            ..Followed::default()
+        };
+        let decision = decide(&situation(&object), &Ok(seen));
+        assert_eq!(
+            decision.wake,
+            Wake::After(Duration::from_secs(expected)),
+            "{id:?} {state:?}, sent {sent} s ago, watched: {watched}"
+        );
+    }
+}
