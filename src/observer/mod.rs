@@ -1,7 +1,7 @@
 //! One observer per project: it keeps an eye on the runs of all builds there, so that none of them has to.
 //!
 //! What lives here: who follows which run ([`board`]), which rung that is done on ([`ladder`]), how often to look where
-//! nothing tells by itself ([`pace`]), all pure; and the task that watches and lists ([`task`]). What it does: it wakes
+//! nothing tells by itself ([`pace`]), all pure; and the task that watches and lists (`task`). What it does: it wakes
 //! the build whose run's row changed, and says how long a build may sleep until then. It decides nothing about builds, and
 //! nobody believes a row: whoever is woken gets the run live. What must never come in: CRD types, statuses.
 //!
