@@ -1,6 +1,6 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e chaos crash-points soak bench-fetch unit fuzz lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos crash-points soak soak-model bench-fetch unit fuzz lint fmt deny generate cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ chaos: ## Kill the operator 1,000 times under 500 builds and balance the books; 
 crash-points: ## Try every crash point and every bad end of a write; renews docs/reliability.md (long)
 	TENANTRY_RELIABILITY=long cargo test --workspace --features crash-points --test crash_points -- --nocapture
 
-soak: ## Send random sequences through the model for an hour (TENANTRY_SOAK_SECONDS)
+soak: ## Ask for 50 builds a minute for an hour (TENANTRY_SOAK_MINUTES): memory, queue and lag may not grow
+	hack/bench.sh soak --minutes $${TENANTRY_SOAK_MINUTES:-60}
+
+soak-model: ## Send random sequences through the model for an hour (TENANTRY_SOAK_SECONDS)
 	TENANTRY_SOAK_SECONDS=$${TENANTRY_SOAK_SECONDS:-3600} cargo test --workspace --features crash-points --lib -- --nocapture whatever_happens_the_promises_hold
 
 bench-fetch: ## Measure fetches beside curl, and the pods (root for those); writes target/bench/fetch.json

@@ -5,8 +5,12 @@
 
 pub mod remote;
 pub mod rights;
+mod world;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
 use kube::{
@@ -15,18 +19,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tenantry::api::{ArtifactFetch, BuildRequest, TenantConnection, build_request::BuildPhase};
-use tenantry_simulator::{
-    Config, Role, Simulator, World,
-    world::{Parameter, PipelineWorld, Project, User, Workspace},
-};
+use tenantry_simulator::{Config, Role, Simulator, World};
 use tenantry_test_support::{Namespace, Operator, OperatorBuilder, PATIENCE, Seen, TestCluster, wait_for};
+#[allow(unused_imports)] // each suite uses its part
+pub use world::{PASSWORD, PROJECT, USER, acme, scripted, shop, world};
 
-/// The tenant of the suites.
-pub const USER: &str = "robo";
-/// Its password: also the canary that no log or object may show.
-pub const PASSWORD: &str = "robo-Passw0rd-canary";
-/// Full name of the project `shop`.
-pub const PROJECT: &str = "shopx7k2p";
 /// Name of the TenantConnection.
 pub const CONNECTION: &str = "ks";
 /// How fast the simulated system's clock runs, so that suites are quick. Protocol times are not scaled.
@@ -52,6 +49,10 @@ pub struct Setup {
     pub world: World,
     /// The pace of the remote.
     pub config: fn(Config) -> Config,
+    /// The operator's program. `None`: the one that cargo built.
+    pub program: Option<PathBuf>,
+    /// Times that are tuned.
+    pub tunes: &'static [&'static str],
     /// More arguments of the operator.
     pub args: Vec<String>,
     /// Variables of the operator's environment, such as another `KUBECONFIG`.
@@ -69,6 +70,8 @@ impl Default for Setup {
         Self {
             world: world(Role::tenant()),
             config: |config| config,
+            program: None,
+            tunes: &TUNES,
             args: vec![],
             env: vec![],
             log: "info,tenantry=debug",
@@ -92,47 +95,11 @@ pub struct Stage {
     pub operator: Option<Operator>,
     /// Arguments that tell the next operator whom it looks after and as whom.
     pub scope: Vec<String>,
+    program: PathBuf,
+    tunes: &'static [&'static str],
     args: Vec<String>,
     env: Vec<(String, String)>,
     log: &'static str,
-}
-
-/// The remote of the suites: workspace `acme`, project `shop` with the scripted pipeline `build` and the multi-branch
-/// `web`.
-pub fn world(role: Role) -> World {
-    acme([shop(role)])
-}
-
-/// Workspace `acme` with these projects.
-pub fn acme(projects: impl IntoIterator<Item = Project>) -> World {
-    let world = World::empty()
-        .user(User::new(USER, PASSWORD))
-        .workspace(Workspace::new("acme", &["host"]).member(USER, Role::workspace_member()));
-    projects.into_iter().fold(world, World::project)
-}
-
-/// Project `shop` with the scripted pipeline `build` and the multi-branch `web`.
-pub fn shop(role: Role) -> Project {
-    let web = PipelineWorld::multi_branch("web", &["main", "feature/login"]).created_by(USER);
-    Project::new("acme", "shop")
-        .named(PROJECT)
-        .owned_by(USER)
-        .member(USER, role)
-        .pipeline(scripted("build"))
-        .pipeline(web)
-}
-
-/// A pipeline whose builds go as their parameters say.
-pub fn scripted(name: &str) -> PipelineWorld {
-    let script = ["DURATION", "QUEUE", "RESULT", "LOG_BYTES", "ARTIFACTS"];
-    PipelineWorld::regular(name).created_by(USER).parameters(
-        script.iter().map(|name| Parameter::string(name, "")).chain([
-            Parameter::string("VERSION", "1.0.0"),
-            Parameter::string("CORR", "none"),
-            Parameter::string("INPUT", ""),
-            Parameter::choice("TARGET", &["staging", "production"]),
-        ]),
-    )
 }
 
 impl Stage {
@@ -171,6 +138,10 @@ impl Stage {
             namespace,
             simulator,
             operator: None,
+            program: setup
+                .program
+                .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tenantry"))),
+            tunes: setup.tunes,
             args: setup.args,
             env: setup.env,
             log: setup.log,
@@ -186,10 +157,10 @@ impl Stage {
     pub fn builder(&self) -> OperatorBuilder {
         let builder = self
             .cluster
-            .operator(env!("CARGO_BIN_EXE_tenantry"))
+            .operator(&self.program)
             .args(["operator", "--log-level", self.log])
             .args(self.scope.clone())
-            .args(TUNES.iter().flat_map(|tune| ["--tune", tune]))
+            .args(self.tunes.iter().flat_map(|tune| ["--tune", tune]))
             .args(self.args.clone());
         let set = |builder: OperatorBuilder, (key, value): &(String, String)| builder.env(key, value);
         self.env.iter().fold(builder, set)

@@ -66,12 +66,13 @@ pub struct BuildRecord {
     pub cause: String,
 }
 
-/// A stop, delete or trigger that was asked of Jenkins or of the object store.
+/// A stop, delete or trigger that was asked of Jenkins or of the object store; that a PipelineRun began or ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct ActionRecord {
     /// Milliseconds since the epoch.
     pub at: i64,
-    /// `stop`, `folded`, `deduplicated`, `delete-run`, `delete-build`, `input`.
+    /// `stop`, `folded`, `deduplicated`, `delete-run`, `delete-build`, `input`; `run-started` and `run-ended` when the status of
+    /// a PipelineRun first says so: subject `PROJECT/RUN PIPELINE #NUMBER`.
     pub what: String,
     /// Project, object and details.
     pub subject: String,

@@ -41,7 +41,7 @@ pub fn breaks(noticed: &[(Break, Option<usize>)]) {
 /// Tells of a soak in which all promises held.
 pub fn soak(count: &Count, seeds: (u64, u64), seconds: u64) {
     let commit = page::commit(root()).expect("a commit");
-    let command = format!("TENANTRY_SOAK_SECONDS={seconds} make soak");
+    let command = format!("TENANTRY_SOAK_SECONDS={seconds} make soak-model");
     let days = count.lived.get().as_hours() / 24;
     let (sequences, steps, reconciles, kills) = (
         count.sequences.get(),

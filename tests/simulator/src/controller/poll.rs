@@ -48,7 +48,7 @@ pub(super) fn poll(
     let then = (end.is_none()).then(|| now + context.scale.ms(context.timings.poll));
     let gap = context.scale.ms(context.timings.status_gap);
     if gap == 0 {
-        return write_status(cluster, key, run, status, then, now);
+        return write_status(cluster, context, key, run, status, then, now);
     }
     Some(Work {
         due: now + gap,
@@ -95,6 +95,7 @@ fn store_data(
 /// Writes a status that was worked out before.
 pub(super) fn write_status(
     cluster: &mut Cluster,
+    context: &Context,
     key: &Key,
     run: &Value,
     status: Value,
@@ -108,6 +109,13 @@ pub(super) fn write_status(
     });
     // The first status says only when the run was started; nothing was read from Jenkins for it.
     let read = status.get("phase").is_some();
+    for (field, what) in [("startTime", "run-started"), ("completionTime", "run-ended")] {
+        if status.get(field).is_some() && run.pointer(&format!("/status/{field}")).is_none() {
+            let number = run_id(run).unwrap_or_default();
+            let subject = format!("{}/{} {} #{number}", key.0, key.1, job_of(run, &key.0).pipeline);
+            context.ledger.action(now, what, subject);
+        }
+    }
     cluster.edit(&RUNS, &key.0, &key.1, Writer::status(MANAGER), |o| {
         o["status"] = status;
     });

@@ -61,7 +61,7 @@ pub(super) fn reconcile(
         return None;
     }
     if let Some(status) = work.status {
-        return poll::write_status(cluster, key, &run, status, work.then, now);
+        return poll::write_status(cluster, context, key, &run, status, work.then, now);
     }
     let run = with_finalizer(cluster, key, run);
     if run.pointer("/status/completionTime").is_some() || label(&run, ORPHAN).is_some() {

@@ -3,6 +3,7 @@
 //! A bench prints figures side by side with a baseline of the same run, writes them to `target/bench/NAME.json`, and ends
 //! with an error where a target is missed. It is never a test: a test does not depend on time.
 
+pub mod gauges;
 pub mod memory;
 mod report;
 
@@ -11,6 +12,14 @@ pub use report::{Figure, Report, Target, path};
 /// Measurements of one thing, repeated.
 #[derive(Debug, Clone, Default)]
 pub struct Samples(Vec<f64>);
+
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        let mut all: Vec<_> = values.into_iter().collect();
+        all.sort_by(f64::total_cmp);
+        Self(all)
+    }
+}
 
 impl Samples {
     /// One more.
@@ -32,6 +41,17 @@ impl Samples {
             n if n % 2 == 1 => all[n / 2],
             n => f64::midpoint(all[n / 2 - 1], all[n / 2]),
         }
+    }
+
+    /// The value that so many percent are not above; 0 where there is none.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    pub fn percentile(&self, percent: f64) -> f64 {
+        let rank = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.max(1) - 1).copied().unwrap_or_default()
     }
 
     /// The least; 0 where there is none.
@@ -86,6 +106,16 @@ mod tests {
         assert_eq!(of(&[]), (0.0, 0.0, 0.0));
         assert_eq!(of(&[9.0, 1.0, 2.0]), (1.0, 2.0, 9.0));
         assert_eq!(of(&[4.0, 1.0, 2.0, 100.0]), (1.0, 3.0, 100.0));
+    }
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_seen() {
+        let samples: Samples = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(samples.percentile(50.0), 100.0);
+        assert_eq!(samples.percentile(99.0), 198.0);
+        assert_eq!(samples.percentile(100.0), 200.0);
+        assert_eq!(Samples::from_iter([7.0]).percentile(99.0), 7.0);
+        assert_eq!(Samples::default().percentile(99.0), 0.0);
     }
 
     #[test]
