@@ -222,6 +222,10 @@ pub struct Limits {
     #[serde(default = "default_burst")]
     #[schemars(range(min = 1, max = 5000))]
     pub burst: u32,
+    /// Requests that may be in flight at once. Watches that stand open do not count.
+    #[serde(default = "default_concurrent_requests")]
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrent_requests: u32,
     /// Runs of this connection that may be active at once; further BuildRequests wait. Unset: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
@@ -233,6 +237,7 @@ impl Default for Limits {
         Self {
             requests_per_second: default_rps(),
             burst: default_burst(),
+            concurrent_requests: default_concurrent_requests(),
             concurrent_runs: None,
         }
     }
@@ -243,6 +248,9 @@ fn default_rps() -> u32 {
 }
 fn default_burst() -> u32 {
     40
+}
+fn default_concurrent_requests() -> u32 {
+    16
 }
 
 /// What was last seen of the connection.

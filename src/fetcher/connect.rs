@@ -12,7 +12,7 @@ use super::{
     },
 };
 use crate::{
-    gateway::{Credentials, Gateway, GatewayConfig, Kubeconfig, Limits, TlsOptions},
+    gateway::{Class, Credentials, Gateway, GatewayConfig, Kubeconfig, Limits, Purpose, TlsOptions},
     sinks::log::Masks,
 };
 
@@ -29,10 +29,12 @@ pub fn connect(plan: &GatewayPlan, directory: &Path) -> Result<Gateway, Failure>
             ca_file,
             insecure_skip_verify,
         },
-        limits: LimitsPlan {
-            requests_per_second,
-            burst,
-        },
+        limits:
+            LimitsPlan {
+                requests_per_second,
+                burst,
+                concurrent_requests,
+            },
     } = plan;
     let files = Files(directory);
     let config = GatewayConfig {
@@ -43,15 +45,18 @@ pub fn connect(plan: &GatewayPlan, directory: &Path) -> Result<Gateway, Failure>
         limits: Limits {
             requests_per_second: *requests_per_second,
             burst: *burst,
+            concurrent_requests: *concurrent_requests,
         },
         ..GatewayConfig::new(endpoint.clone(), files.credentials(credentials)?)
     };
-    Gateway::new(config).map_err(|error| {
+    let gateway = Gateway::new(config).map_err(|error| {
         Failure::new(
             FailureKind::InvalidPlan,
             format!("the TenantConnection cannot work: {error}"),
         )
-    })
+    })?;
+    // The pod has a budget of its own, and one thing to do.
+    Ok(gateway.on_behalf_of(Purpose::new("this pod", Class::Background)))
 }
 
 /// Reads the values that must not show in a log.
@@ -143,6 +148,7 @@ mod tests {
             limits: LimitsPlan {
                 requests_per_second: 1,
                 burst: 1,
+                concurrent_requests: 1,
             },
         }
     }

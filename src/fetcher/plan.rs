@@ -4,7 +4,8 @@
 //! ```json
 //! {"owner": "artifactfetch.files", "revision": "shopx7k2p/build#7",
 //!  "gateway": {"endpoint": "https://ks.example.com", "credentials": {"password": {"clientId": "kubesphere"}},
-//!              "tls": {"caFile": true}, "limits": {"requestsPerSecond": 20, "burst": 40}},
+//!              "tls": {"caFile": true}, "limits": {"requestsPerSecond": 20, "burst": 40,
+//!              "concurrentRequests": 16}},
 //!  "run": {"project": "shopx7k2p", "pipeline": "build", "id": "7", "name": "build-x9f4q"},
 //!  "task": {"artifacts": {"include": ["**"], "maxBytes": 1073741824, "maxFiles": 1000, "selectionDigest": "…",
 //!                         "prune": true}},
@@ -135,6 +136,13 @@ pub struct LimitsPlan {
     pub requests_per_second: u32,
     /// Requests that may be sent at once after a rest.
     pub burst: u32,
+    /// Requests that may be in flight at once.
+    #[serde(default = "default_concurrent_requests")]
+    pub concurrent_requests: u32,
+}
+
+fn default_concurrent_requests() -> u32 {
+    16
 }
 
 /// The run.
@@ -403,7 +411,7 @@ mod tests {
                 "endpoint": "https://ks.example.com/",
                 "credentials": {"password": {"clientId": "kubesphere", "clientSecretFile": true}},
                 "tls": {"caFile": true, "insecureSkipVerify": false},
-                "limits": {"requestsPerSecond": 20, "burst": 40},
+                "limits": {"requestsPerSecond": 20, "burst": 40, "concurrentRequests": 8},
             },
             "run": {"cluster": "east", "project": "shopx7k2p", "pipeline": "web", "branch": "feature%2Fx", "id": "7",
                     "name": "web-x9f4q"},
@@ -445,8 +453,11 @@ mod tests {
             plan["task"]["artifacts"].as_object_mut().unwrap().remove(key);
         }
         plan["target"].as_object_mut().unwrap().remove("subPath");
+        let limits = plan["gateway"]["limits"].as_object_mut().unwrap();
+        limits.remove("concurrentRequests"); // of an operator from before there was that
         let plan = Plan::parse(&plan.to_string()).unwrap();
         assert_eq!(plan.target.sub_path, SubPath::default());
+        assert_eq!(plan.gateway.limits.concurrent_requests, 16);
         let Task::Artifacts(task) = plan.task else {
             panic!()
         };

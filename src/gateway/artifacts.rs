@@ -14,11 +14,11 @@ use super::{
     capabilities::Capability,
     client::ProjectScope,
     error::{ErrorKind, GatewayError, Result, Subject},
+    exchange::Body,
     log::falls_to_next_rung,
     names::RunRef,
     route::{Limit, Request, V3, download_name, proxy_artifact_path, run_path, segment},
     telemetry::RouteClass,
-    transport::Body,
     wire::artifact::{self, Artifact},
 };
 

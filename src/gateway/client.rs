@@ -13,12 +13,14 @@ use super::{
     capabilities::{Capabilities, Capability},
     config::{Credentials, GatewayConfig},
     error::{ErrorKind, GatewayError, Result},
+    exchange::{Answered, Whole},
     names::ProjectName,
     projects::ProjectDiagnosis,
+    purpose::Purpose,
     route::{Request, V3, segment},
     session::Session,
     telemetry::RouteClass,
-    transport::{Answered, Transport, Whole},
+    transport::Transport,
     wire::{
         oauth,
         project::{self, Project, Workspace},
@@ -27,7 +29,10 @@ use super::{
 
 /// A connection to one gateway as one user. Cheap to clone; all clones share session, budget and memory.
 #[derive(Clone)]
-pub struct Gateway(Arc<Connection>);
+pub struct Gateway {
+    connection: Arc<Connection>,
+    purpose: Purpose,
+}
 
 pub(crate) struct Connection {
     transport: Transport,
@@ -64,18 +69,31 @@ impl Gateway {
             ..
         } = config;
         let session = Session::new(credentials, session, observer);
-        Ok(Self(Arc::new(Connection {
+        let connection = Connection {
             transport,
             session,
             user: Mutex::default(),
             capabilities: Mutex::default(),
-        })))
+        };
+        Ok(Self {
+            connection: Arc::new(connection),
+            purpose: Purpose::default(),
+        })
+    }
+
+    /// The same, for this purpose: what is asked by it, and by all that comes of it, is asked on that object's behalf.
+    #[must_use]
+    pub fn on_behalf_of(&self, purpose: Purpose) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            purpose,
+        }
     }
 
     /// Makes sure that we are logged in, and says as whom: the way to check credentials. A fixed token is checked too,
     /// by asking the gateway whose it is.
     pub async fn session(&self) -> Result<SessionInfo> {
-        let connection = &self.0;
+        let connection = &self.connection;
         let bearer = connection.session.bearer(&connection.transport).await?;
         if !connection.session.renewable() {
             let asked = connection.ask_user_name().await;
@@ -98,7 +116,7 @@ impl Gateway {
     /// The user's name as the remote writes it into runs: the token's `sub`, which is what ks-devops itself reads
     /// (contract §1.3), else what `/oauth/userinfo` says, else the configured name. Remembered.
     pub async fn user_name(&self) -> Result<String> {
-        let connection = &self.0;
+        let connection = &self.connection;
         if let Some(name) = connection.known_user() {
             return Ok(name);
         }
@@ -118,7 +136,7 @@ impl Gateway {
 
     /// Which gateway this is: the endpoint's scheme, host, port and path, however it was written down.
     pub fn endpoint(&self) -> String {
-        self.0
+        self.connection
             .transport
             .endpoint()
             .as_str()
@@ -134,7 +152,8 @@ impl Gateway {
             .map(|c| format!("/clusters/{}", segment(c)))
             .unwrap_or_default();
         Scope {
-            connection: self.0.clone(),
+            connection: self.connection.clone(),
+            purpose: self.purpose.clone(),
             prefix,
             cluster,
         }
@@ -142,7 +161,7 @@ impl Gateway {
 
     /// What is known about the rungs over all projects: yes if it worked somewhere, else no if it was refused anywhere.
     pub fn capabilities(&self) -> Capabilities {
-        self.0
+        self.connection
             .lock_capabilities()
             .values()
             .fold(Capabilities::default(), Capabilities::or)
@@ -212,6 +231,7 @@ impl Connection {
 #[derive(Clone)]
 pub struct Scope {
     connection: Arc<Connection>,
+    purpose: Purpose,
     prefix: String,
     cluster: Option<String>,
 }
@@ -286,6 +306,7 @@ impl Scope {
 
     fn prefixed(&self, mut request: Request) -> Request {
         request.path.insert_str(0, &self.prefix);
+        request.purpose = self.purpose.clone();
         request
     }
 }
@@ -311,6 +332,14 @@ impl ProjectScope {
     /// Its full name.
     pub fn name(&self) -> &ProjectName {
         &self.name
+    }
+
+    /// The same, for another purpose; see [`Gateway::on_behalf_of`].
+    #[must_use]
+    pub fn on_behalf_of(&self, purpose: Purpose) -> Self {
+        let mut other = self.clone();
+        other.scope.purpose = purpose;
+        other
     }
 
     /// The cluster it is in.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::gateway::{
-    ErrorClass, Parameter,
+    Class, ErrorClass, Parameter,
     config::TimeLimits,
     telemetry::{CallObserver, CallOutcome, Grant, LoginOutcome},
     testing::{Seen, Server, answer, config, raw, token, unauthorized},
@@ -398,6 +398,7 @@ impl CallObserver for Meter {
             .unwrap()
             .push(format!("{} {}", route.label(), outcome.label()));
     }
+    fn waited(&self, _: Class, _: Duration) {}
     fn login(&self, grant: Grant, outcome: LoginOutcome) {
         self.0
             .lock()

@@ -112,13 +112,15 @@ pub struct TlsOptions {
     pub insecure_skip_verify: bool,
 }
 
-/// The request budget of a connection: a token bucket shared by all its calls.
+/// The request budget of a connection, shared by all its calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Requests per second in the long run.
     pub requests_per_second: u32,
     /// Requests that may be sent at once after a rest.
     pub burst: u32,
+    /// Requests that may be in flight at once.
+    pub concurrent_requests: u32,
 }
 
 impl Default for Limits {
@@ -126,6 +128,7 @@ impl Default for Limits {
         Self {
             requests_per_second: 20,
             burst: 40,
+            concurrent_requests: 16,
         }
     }
 }

@@ -22,9 +22,9 @@ use super::{
     capabilities::Capability,
     client::{ProjectScope, Scope},
     error::{ErrorKind, GatewayError, Result, Subject},
+    exchange::Answered,
     route::{Limit, Request},
     telemetry::RouteClass,
-    transport::Answered,
     wire::{refusal::Reply, run, run::Run},
 };
 

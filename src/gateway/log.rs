@@ -15,10 +15,10 @@ use super::{
     capabilities::Capability,
     client::ProjectScope,
     error::{ErrorKind, GatewayError, Result},
+    exchange::{Answer, Body},
     names::RunRef,
     route::{Limit, Request, proxy_path, run_path, segment},
     telemetry::RouteClass,
-    transport::{Answer, Body},
     wire::stage::{self, Stage, Step},
 };
 

@@ -8,16 +8,19 @@
 //! The way in: [`Gateway::new`] → [`Gateway::scope`] (a cluster) → [`Scope::project`] (a DevOps project) → calls.
 
 mod artifacts;
+mod budget;
 mod capabilities;
 mod client;
 mod config;
 mod error;
+mod exchange;
 mod gate;
 mod kube_bridge;
 mod log;
 mod names;
 mod pipelines;
 mod projects;
+mod purpose;
 mod route;
 mod rows;
 mod runs;
@@ -39,6 +42,7 @@ pub use kube_bridge::RunEvent;
 pub use log::{LogChunk, LogCursor, LogEnd, LogRung, LogStream};
 pub use names::{BadName, EncodedBranch, GitBranch, ProjectName, RunId, RunRef};
 pub use projects::{ProjectDiagnosis, ResolveError, resolve_project};
+pub use purpose::{Class, Purpose};
 pub use rows::RowWatch;
 pub use runs::{CreateOutcome, NewRun};
 pub use telemetry::{CallObserver, CallOutcome, Grant, LoginOutcome, NoObserver, RouteClass};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     error::Subject,
     names::{ProjectName, RunRef},
+    purpose::Purpose,
     telemetry::RouteClass,
 };
 
@@ -43,6 +44,7 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<bytes::Bytes>,
     pub(crate) limit: Limit,
+    pub(crate) purpose: Purpose,
 }
 
 impl Request {
@@ -60,6 +62,7 @@ impl Request {
             headers: HeaderMap::new(),
             body: None,
             limit: Limit::Json,
+            purpose: Purpose::default(),
         }
     }
 

@@ -9,9 +9,9 @@ use super::{
     capabilities::Capability,
     client::ProjectScope,
     error::{ErrorKind, GatewayError, Result},
+    exchange::Body,
     route::{APIS, Limit, Request},
     telemetry::RouteClass,
-    transport::Body,
     wire::row::{self, Columns, Listed, RowLine, Rows},
 };
 

@@ -23,9 +23,10 @@ use tokio::time::Instant;
 use super::{
     config::{Credentials, SessionPolicy},
     error::{ErrorClass, ErrorKind, GatewayError, Result},
+    exchange::Whole,
     route::Request,
     telemetry::{CallObserver, Grant, LoginOutcome, RouteClass},
-    transport::{Transport, Whole},
+    transport::Transport,
     wire::oauth::{self, Tokens},
 };
 

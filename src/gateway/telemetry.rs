@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ErrorKind;
+use super::{Class, ErrorKind};
 
 /// Which kind of request this is: the label of metrics and the subject of error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,6 +206,8 @@ impl LoginOutcome {
 pub trait CallObserver: Send + Sync + 'static {
     /// One HTTP exchange ended. `elapsed` is until the headers were there, or until the failure.
     fn call(&self, route: RouteClass, outcome: CallOutcome, elapsed: Duration);
+    /// A request waited so long for the budget of its connection.
+    fn waited(&self, class: Class, waited: Duration);
     /// One login was tried.
     fn login(&self, grant: Grant, outcome: LoginOutcome);
     /// The current token was issued now and ends at this time; None when it has no known end.
@@ -218,6 +220,7 @@ pub struct NoObserver;
 
 impl CallObserver for NoObserver {
     fn call(&self, _: RouteClass, _: CallOutcome, _: Duration) {}
+    fn waited(&self, _: Class, _: Duration) {}
     fn login(&self, _: Grant, _: LoginOutcome) {}
     fn token(&self, _: Option<jiff::Timestamp>) {}
 }

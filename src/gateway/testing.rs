@@ -94,6 +94,7 @@ pub(crate) fn config(url: &Url, credentials: Credentials) -> GatewayConfig {
     config.limits = Limits {
         requests_per_second: 10_000,
         burst: 10_000,
+        ..Limits::default()
     };
     config
 }

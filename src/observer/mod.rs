@@ -25,7 +25,7 @@ use self::{
     ladder::Rung,
 };
 use crate::{
-    gateway::{ProjectName, ProjectScope, RunPhase},
+    gateway::{Class, ProjectName, ProjectScope, Purpose, RunPhase},
     runtime::{Bell, ObjectKey, metrics::Metrics, observed::Told},
 };
 
@@ -119,7 +119,13 @@ impl Observers {
         {
             all.last += 1;
             let post = Arc::new(Post::new(all.last, self.metrics.clone(), poll));
-            let task = task::start(project.clone(), post.clone(), self.bell.clone(), self.times);
+            let purpose = Purpose::new(format_args!("the runs of {}", project.name()), Class::Following);
+            let task = task::start(
+                project.on_behalf_of(purpose),
+                post.clone(),
+                self.bell.clone(),
+                self.times,
+            );
             let ended = all.at.insert(place.clone(), Observer { post, task });
             if let Some(ended) = ended {
                 for key in ended.post.lock().board.keys() {

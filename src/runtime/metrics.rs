@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::build_request::{BuildPhase, Outcome},
-    gateway::{CallObserver, CallOutcome, Grant, LoginOutcome, RouteClass},
+    gateway::{CallObserver, CallOutcome, Class, Grant, LoginOutcome, RouteClass},
 };
 
 /// Connections whose tokens are shown; further ones are not.
@@ -104,6 +104,11 @@ struct RouteLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     route: &'static str,
     outcome: &'static str,
@@ -150,6 +155,7 @@ pub struct Metrics {
     events_dropped: Counter,
     calls: Family<CallLabels, Counter>,
     call_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
+    call_wait: Family<ClassLabel, Histogram, fn() -> Histogram>,
     logins: Family<LoginLabels, Counter>,
     token_expires: Family<ConnectionLabels, Seconds>,
     token_issued: Family<ConnectionLabels, Seconds>,
@@ -179,6 +185,7 @@ impl Default for Metrics {
             call_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.005, 2.0, 14))
             }),
+            call_wait: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 4.0, 9))),
             logins: Family::default(),
             token_expires: Family::default(),
             token_issued: Family::default(),
@@ -245,6 +252,12 @@ impl Metrics {
             "How long requests to KubeSphere gateways took, to the headers of the answer",
             Unit::Seconds,
             self.call_seconds.clone(),
+        );
+        all.register_with_unit(
+            "remote_call_wait",
+            "How long requests waited for the budget of their connection, by how urgent they are",
+            Unit::Seconds,
+            self.call_wait.clone(),
         );
         all.register(
             "logins",
@@ -439,6 +452,14 @@ impl CallObserver for ConnectionObserver {
             .call_seconds
             .get_or_create(&RouteLabel { route })
             .observe(elapsed.as_secs_f64());
+    }
+
+    fn waited(&self, class: Class, waited: Duration) {
+        let class = class.label();
+        self.metrics
+            .call_wait
+            .get_or_create(&ClassLabel { class })
+            .observe(waited.as_secs_f64());
     }
 
     fn login(&self, grant: Grant, outcome: LoginOutcome) {

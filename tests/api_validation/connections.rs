@@ -60,6 +60,14 @@ async fn a_tenant_connection_that_cannot_work_is_refused() {
             ),
             (json!({"limits": {"burst": 0}}), "spec.limits.burst"),
             (json!({"limits": {"concurrentRuns": 0}}), "spec.limits.concurrentRuns"),
+            (
+                json!({"limits": {"concurrentRequests": 0}}),
+                "spec.limits.concurrentRequests",
+            ),
+            (
+                json!({"limits": {"concurrentRequests": 257}}),
+                "spec.limits.concurrentRequests",
+            ),
             (json!({"pollInterval": "soon"}), "spec.pollInterval"),
             (json!({"pollInterval": "-5s"}), "spec.pollInterval"),
             (

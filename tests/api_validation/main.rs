@@ -136,7 +136,7 @@ async fn what_is_left_out_gets_its_default() {
     let connection = stored("TenantConnection").await;
     assert_eq!(
         connection["limits"],
-        json!({"requestsPerSecond": 20, "burst": 40})
+        json!({"requestsPerSecond": 20, "burst": 40, "concurrentRequests": 16})
     );
     assert_eq!(connection["pollInterval"], "5s");
     assert_eq!(

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tenantry::{
     api::build_request::{BuildPhase, Outcome},
-    gateway::{CallOutcome, ErrorKind, Grant, LoginOutcome, RouteClass},
+    gateway::{CallOutcome, Class, ErrorKind, Grant, LoginOutcome, RouteClass},
     observer::ladder::Rung,
     runtime::{
         Kind, ObjectKey,
@@ -45,6 +45,9 @@ fn known() -> Known {
             CallOutcome::Error(kind),
             Duration::from_millis(5),
         );
+    }
+    for class in Class::ALL {
+        observer.waited(class, Duration::from_millis(5));
     }
     for outcome in [
         LoginOutcome::Ok,
@@ -198,7 +201,7 @@ fn the_dashboard_asks_for_what_there_is() {
         "unchanged by the way into the ConfigMap"
     );
     let dashboard: Value = serde_json::from_str(text).expect("JSON");
-    assert_answerable(&dashboard, 16);
+    assert_answerable(&dashboard, 17);
     // No panel lies on another.
     let mut taken = BTreeSet::new();
     for panel in dashboard["panels"].as_array().expect("panels") {

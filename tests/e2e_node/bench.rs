@@ -142,6 +142,7 @@ impl Bench {
         config.limits = Limits {
             requests_per_second: 1000,
             burst: 1000,
+            ..Limits::default()
         };
         let gateway = Gateway::new(config).expect("a gateway");
         gateway

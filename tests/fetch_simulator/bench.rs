@@ -259,6 +259,7 @@ impl Stage {
         config.limits = Limits {
             requests_per_second: 1000,
             burst: 1000,
+            ..Limits::default()
         };
         self.simulator.control().clear_faults();
         let project = Gateway::new(config)

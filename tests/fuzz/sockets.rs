@@ -46,6 +46,7 @@ async fn behind(answer: &[u8]) -> (ProjectScope, tokio::task::JoinHandle<()>) {
     config.limits = Limits {
         requests_per_second: 100_000,
         burst: 100_000,
+        ..Limits::default()
     };
     config.times = TimeLimits {
         connect: TIME,

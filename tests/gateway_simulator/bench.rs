@@ -26,6 +26,7 @@ pub(crate) fn config(sim: &Simulator, credentials: Credentials) -> GatewayConfig
     config.limits = Limits {
         requests_per_second: 1000,
         burst: 1000,
+        ..Limits::default()
     };
     config
 }

@@ -16,7 +16,8 @@ use crate::{
     api::ArtifactFetch,
     controllers::Context,
     fetcher::remote::{self, RemoteRun},
-    gateway::{Receiver, TransferError, transfer},
+    gateway::{Class, Purpose, Receiver, TransferError, transfer},
+    runtime::ObjectKey,
     sinks::{
         ConfigMaps,
         files::{self, CAPACITY, FetchedBytes, Origin},
@@ -32,6 +33,8 @@ pub async fn fetch(ctx: &Context, object: &ArtifactFetch, target: &Target) -> Re
     let selection = Selection::compile(&object.spec.files, CAPACITY)?;
     let namespace = object.namespace().unwrap_or_default();
     let connected = ctx.connections.get(&namespace, &target.connection).await?;
+    let purpose = Purpose::new(ObjectKey::of(object), Class::Background);
+    let connected = connected.on_behalf_of(purpose);
     let project = connected
         .gateway
         .scope(target.cluster.as_deref())

@@ -22,9 +22,10 @@ use crate::{
         projects::{find_branch, find_pipeline},
     },
     gateway::{
-        BuildOutcome, EncodedBranch, ErrorKind, GitBranch, JenkinsState, PipelineKind, ProjectName,
-        ProjectScope, Run, RunId, RunProgress, RunRef,
+        BuildOutcome, Class, EncodedBranch, ErrorKind, GitBranch, JenkinsState, PipelineKind, ProjectName,
+        ProjectScope, Purpose, Run, RunId, RunProgress, RunRef,
     },
+    runtime::ObjectKey,
     sinks::ConfigMaps,
     trouble::Trouble,
 };
@@ -126,6 +127,8 @@ pub async fn on_remote(
     } = coordinates;
     let namespace = object.namespace().unwrap_or_default();
     let connected = ctx.connections.get(&namespace, &connection_ref.name).await?;
+    let purpose = Purpose::new(ObjectKey::of(object), Class::Following);
+    let connected = connected.on_behalf_of(purpose);
     let cluster = cluster.clone().or_else(|| connected.spec.cluster.clone());
     let scope = connected.gateway.scope(cluster.as_deref());
     let project = projects::resolve(&scope, &connected.spec.workspace, project).await?;

@@ -29,8 +29,8 @@ use crate::{
     },
     controllers::{Connected, Context, projects},
     gateway::{
-        EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
-        ProjectName, ProjectScope, Run, RunProgress, RunRow, Stage, declared_parameters,
+        Class, EncodedBranch, ErrorClass, ErrorKind, GatewayError, JenkinsState, Parameter, PipelineKind,
+        ProjectName, ProjectScope, Purpose, Run, RunProgress, RunRow, Stage, declared_parameters,
     },
     observer::{
         Observers,
@@ -87,7 +87,19 @@ impl Observer<'_> {
             }
             connections.get(&namespace, name).await
         };
-        self.connection.get_or_init(look).await.clone()
+        let purpose = Purpose::new(self.key(), Class::Following);
+        let connected = self.connection.get_or_init(look).await.clone();
+        connected.map(|connected| connected.on_behalf_of(purpose))
+    }
+
+    /// A person waits for the first look; who stands in line is in no hurry to look again.
+    fn look_before_start(&self) -> Purpose {
+        let phase = self.object.status.as_ref().and_then(|status| status.phase);
+        let class = match phase {
+            Some(BuildPhase::Queued) => Class::Following,
+            _ => Class::Interactive,
+        };
+        Purpose::new(self.key(), class)
     }
 
     /// The project that a run lives in.
@@ -100,7 +112,7 @@ impl Observer<'_> {
     /// All that must be known before a run is sent.
     pub async fn begin(&self, attempt: u32) -> Result<Preflight, Trouble> {
         let spec = &self.object.spec;
-        let connected = self.connected().await?;
+        let connected = self.connected().await?.on_behalf_of(self.look_before_start());
         let cluster = spec.cluster.clone().or_else(|| connected.spec.cluster.clone());
         let scope = connected.gateway.scope(cluster.as_deref());
         let project = projects::resolve(&scope, &connected.spec.workspace, &spec.project).await?;

@@ -133,6 +133,7 @@ impl Material {
         let LimitsSpec {
             requests_per_second,
             burst,
+            concurrent_requests,
             concurrent_runs: _,
         } = limits;
         Ok(Ingredients {
@@ -142,6 +143,7 @@ impl Material {
             limits: Limits {
                 requests_per_second: *requests_per_second,
                 burst: *burst,
+                concurrent_requests: *concurrent_requests,
             },
         })
     }
@@ -369,10 +371,12 @@ impl Ingredients {
                 ca_pem,
                 insecure_skip_verify,
             },
-            limits: Limits {
-                requests_per_second,
-                burst,
-            },
+            limits:
+                Limits {
+                    requests_per_second,
+                    burst,
+                    concurrent_requests,
+                },
         } = self;
         let mut hash = Sha256::new();
         // Each with its length, so that no two lists of parts look the same.
@@ -413,6 +417,7 @@ impl Ingredients {
         part(&[u8::from(*insecure_skip_verify)]);
         part(&requests_per_second.to_le_bytes());
         part(&burst.to_le_bytes());
+        part(&concurrent_requests.to_le_bytes());
         Digest(hash.finalize().into())
     }
 }

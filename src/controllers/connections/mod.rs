@@ -20,7 +20,7 @@ use tokio::{sync::Mutex as AsyncMutex, time::Instant, time::timeout};
 use crate::trouble::Trouble;
 use crate::{
     api::{TenantConnection, TenantConnectionSpec, conditions::Reason},
-    gateway::{CallObserver, Gateway, Scope, SessionPolicy, TimeLimits, WriteGate},
+    gateway::{CallObserver, Gateway, Purpose, Scope, SessionPolicy, TimeLimits, WriteGate},
     runtime::{Bell, Kind, ObjectKey, metrics::Metrics},
 };
 pub use material::references;
@@ -42,6 +42,13 @@ pub struct Connected {
 }
 
 impl Connected {
+    /// The same, for this purpose.
+    #[must_use]
+    pub fn on_behalf_of(mut self, purpose: Purpose) -> Self {
+        self.gateway = self.gateway.on_behalf_of(purpose);
+        self
+    }
+
     /// The cluster `cluster` behind the gateway; where `None`, the connection's own choice.
     pub fn scope(&self, cluster: Option<&str>) -> Scope {
         self.gateway.scope(cluster.or(self.spec.cluster.as_deref()))

@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    gateway::{CallObserver, CallOutcome, ErrorKind, Grant, LoginOutcome, RouteClass},
+    gateway::{CallObserver, CallOutcome, Class, ErrorKind, Grant, LoginOutcome, RouteClass},
     runtime::{Bell, ObjectKey},
 };
 
@@ -58,6 +58,10 @@ impl CallObserver for Noticing {
         if self.is_news(route, outcome) {
             self.bell.ring(self.connection.clone());
         }
+    }
+
+    fn waited(&self, class: Class, waited: Duration) {
+        self.metered.waited(class, waited);
     }
 
     fn login(&self, grant: Grant, outcome: LoginOutcome) {

@@ -32,6 +32,7 @@ pub fn access(spec: &TenantConnectionSpec) -> Result<(GatewayPlan, Vec<VolumePro
             Limits {
                 requests_per_second,
                 burst,
+                concurrent_requests,
                 concurrent_runs: _,
             },
         poll_interval: _,
@@ -61,6 +62,7 @@ pub fn access(spec: &TenantConnectionSpec) -> Result<(GatewayPlan, Vec<VolumePro
         limits: LimitsPlan {
             requests_per_second: *requests_per_second,
             burst: *burst,
+            concurrent_requests: *concurrent_requests,
         },
     };
     Ok((plan, files))
@@ -216,7 +218,7 @@ mod tests {
                 "secretRef": {"name": "login"}, "usernameKey": "user", "passwordKey": "pass", "clientId": "mine",
             }},
             "tls": {"caRef": {"configMap": {"name": "ca", "key": "root.pem"}}},
-            "limits": {"requestsPerSecond": 7, "burst": 9},
+            "limits": {"requestsPerSecond": 7, "burst": 9, "concurrentRequests": 16},
         }));
         assert_eq!(
             files,
@@ -233,7 +235,7 @@ mod tests {
                 "endpoint": "https://ks.example.org/",
                 "credentials": {"password": {"clientId": "mine", "clientSecretFile": false}},
                 "tls": {"caFile": true, "insecureSkipVerify": false},
-                "limits": {"requestsPerSecond": 7, "burst": 9},
+                "limits": {"requestsPerSecond": 7, "burst": 9, "concurrentRequests": 16},
             })
         );
     }

@@ -7,7 +7,7 @@ use crate::{
         tenant_connection::{Capabilities, Capability, ProjectName},
     },
     controllers::{Connected, Context},
-    gateway::{self, ErrorKind, GatewayError, Known, SessionInfo},
+    gateway::{self, Class, ErrorKind, GatewayError, Known, Purpose, SessionInfo},
     runtime::ObjectKey,
     trouble::Trouble,
 };
@@ -42,7 +42,7 @@ pub async fn observe(ctx: &Context, object: &TenantConnection) -> Observation {
         return Observation::Suspended;
     }
     let connected = match ctx.connections.get(&key.namespace, &key.name).await {
-        Ok(connected) => connected,
+        Ok(connected) => connected.on_behalf_of(purpose(object)),
         Err(trouble) => {
             return Observation::Hindered {
                 session: None,
@@ -70,6 +70,20 @@ pub async fn observe(ctx: &Context, object: &TenantConnection) -> Observation {
             trouble,
         },
     }
+}
+
+/// A person waits for the first look; later ones only keep the status up to date.
+fn purpose(object: &TenantConnection) -> Purpose {
+    let seen = object
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation);
+    let class = if seen == object.metadata.generation {
+        Class::Background
+    } else {
+        Class::Interactive
+    };
+    Purpose::new(ObjectKey::of(object), class)
 }
 
 async fn projects(connected: &Connected, user: &str) -> Result<Vec<ProjectName>, Trouble> {
