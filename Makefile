@@ -1,9 +1,9 @@
 # Every task, with a line each: make help
 .DEFAULT_GOAL := help
-.PHONY: help build image demo demo-down test e2e chaos crash-points soak soak-model bench-fetch unit fuzz lint fmt deny generate cluster clean
+.PHONY: help build image demo demo-down test e2e chaos crash-points soak soak-model bench bench-follow bench-objects bench-life bench-throughput bench-fetch unit fuzz lint fmt deny generate cluster clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the operator and the simulator
 	cargo build --workspace --bins
@@ -37,6 +37,21 @@ soak: ## Ask for 50 builds a minute for an hour (TENANTRY_SOAK_MINUTES): memory,
 
 soak-model: ## Send random sequences through the model for an hour (TENANTRY_SOAK_SECONDS)
 	TENANTRY_SOAK_SECONDS=$${TENANTRY_SOAK_SECONDS:-3600} cargo test --workspace --features crash-points --lib -- --nocapture whatever_happens_the_promises_hold
+
+bench: ## Run every bench and renew docs/performance.md, docs/scaling.md and the plots; an error where a target is missed
+	hack/bench-all.sh
+
+bench-follow: ## Measure what following 1 to 2,000 builds costs, beside a tenant's bash loops
+	hack/bench.sh follow
+
+bench-objects: ## Measure memory and start with up to 10,000 finished BuildRequests, beside a controller-runtime manager
+	hack/bench.sh objects --manager "$$(benches/objects/manager/ensure.sh)"
+
+bench-life: ## Measure reconciles, writes and requests of one build's life
+	hack/bench.sh life
+
+bench-throughput: ## Measure how many short builds go through in a minute, and what limits them
+	hack/bench.sh throughput
 
 bench-fetch: ## Measure fetches beside curl, and the pods (root for those); writes target/bench/fetch.json
 	hack/bench-fetch.sh

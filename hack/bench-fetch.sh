@@ -25,4 +25,5 @@ else
     echo "bench: the pods are passed over: see above"
     hack/static.sh target/image >"$log" 2>&1 || show
 fi
+export TENANTRY_BENCH_COMMAND="hack/bench-fetch.sh${*:+ $*}"
 exec cargo bench --quiet --workspace --bench fetch -- --program target/image/tenantry "${args[@]}" "$@"

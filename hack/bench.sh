@@ -10,4 +10,5 @@ mkdir -p target/bench
 log=target/bench/build.log
 tests/cluster/ensure.sh >/dev/null
 hack/static.sh target/image >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+export TENANTRY_BENCH_COMMAND="hack/bench.sh $name${*:+ $*}"
 exec cargo bench --quiet --workspace --bench "$name" -- --program target/image/tenantry "$@"

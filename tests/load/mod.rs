@@ -2,9 +2,14 @@
 //! the load itself. The suites' stage (`tests/common`) is the ground; figures are reported by `tests/support`.
 #![allow(dead_code)] // each driver uses its part
 
+pub mod bill;
+pub mod crowd;
+pub mod finished;
 pub mod gauges;
+pub mod life;
 pub mod seen;
 pub mod soak;
+pub mod tally;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -4,11 +4,7 @@
 //! `ttlAfterFinished`, after less than a fifth of the time. Then all is as it will always be, so the last third is compared
 //! with the middle one: what grows without end is more in the last.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -23,11 +19,12 @@ use tokio::time::Instant;
 
 use super::{
     count,
+    crowd::{problems, world},
     gauges::{Gauges, Look},
     seconds,
     seen::{Build, Builds, moments},
 };
-use crate::common::{PROJECT, Setup, Stage, acme, parameters, scripted, shop};
+use crate::common::{Setup, Stage, parameters};
 
 const PIPELINES: usize = 10;
 
@@ -111,7 +108,7 @@ pub async fn run(settings: &Settings) -> Result<Soaked> {
     );
     drop(gauges);
     let all = builds.all();
-    let problems = problems(&stage, &all);
+    let problems = problems(&stage.simulator.ledger(), &all);
     let lags = lags(&stage, &all, began, until);
     let mut report = judge(settings, &looks, &lags);
     let requests = stage.simulator.ledger().len();
@@ -138,12 +135,8 @@ pub async fn run(settings: &Settings) -> Result<Soaked> {
 }
 
 async fn stage(settings: &Settings) -> Stage {
-    let names = (0..PIPELINES).map(|n| format!("p{n}"));
-    let project = names.fold(shop(Role::tenant()), |project, name| {
-        project.pipeline(scripted(&name))
-    });
     let mut stage = Stage::with(Setup {
-        world: acme([project]),
+        world: world(&Role::tenant(), PIPELINES, 1),
         config: |config| config.with_time_scale(1.0),
         program: settings.program.clone(),
         tunes: &[],
@@ -186,27 +179,6 @@ async fn apply(settings: &Settings, stage: &Stage, builds: &Builds) -> usize {
         applied += 1;
     }
     applied
-}
-
-/// Builds that did not end as they should, or that Jenkins built more or less than once.
-fn problems(stage: &Stage, all: &BTreeMap<String, Build>) -> Vec<String> {
-    let mut built: HashMap<String, usize> = HashMap::new();
-    for build in stage.simulator.ledger().builds() {
-        let version = build.parameters.into_iter().find(|(name, _)| name == "VERSION");
-        *built
-            .entry(version.map(|(_, value)| value).unwrap_or_default())
-            .or_default() += 1;
-    }
-    let mut problems = Vec::new();
-    for (name, build) in all {
-        let times = built.remove(&format!("1.0.{}", &name[1..])).unwrap_or_default();
-        if times != 1 || !build.well {
-            problems.push(format!("{name} was built {times} times: {build:?}"));
-        }
-    }
-    let strangers = built.into_iter();
-    problems.extend(strangers.map(|(version, times)| format!("{times} builds of {version:?} in {PROJECT}")));
-    problems
 }
 
 /// Seconds from the end of each run to its condition, by the third of the time in which it ended.

@@ -5,6 +5,7 @@
 
 pub mod gauges;
 pub mod memory;
+pub mod plot;
 mod report;
 
 pub use report::{Figure, Report, Target, path};

@@ -159,13 +159,24 @@ impl Report {
         missed.map(|figure| figure.name.as_str()).collect()
     }
 
-    /// Prints the table, writes the JSON to `path`, and says how the bench has to end.
+    /// Prints the table, writes the JSON to `path` and the table beside it (`.md`, with machine, commit and the command that
+    /// `TENANTRY_BENCH_COMMAND` names), and says how the bench has to end.
     pub fn finish(&self, path: &Path) -> anyhow::Result<ExitCode> {
         println!("{}", self.table());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         std::fs::write(path, self.json()).with_context(|| format!("cannot write {}", path.display()))?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let commit = crate::page::commit(&root).unwrap_or_else(|_| "?".into());
+        let command = std::env::var("TENANTRY_BENCH_COMMAND").unwrap_or_else(|_| "cargo bench".into());
+        let told = format!(
+            "`{command}` at commit `{commit}`; {}.\n\n{}",
+            super::machine(),
+            self.table()
+        );
+        let page = path.with_extension("md");
+        std::fs::write(&page, told).with_context(|| format!("cannot write {}", page.display()))?;
         println!("written to {}", path.display());
         let missed = self.missed();
         if missed.is_empty() {
@@ -245,6 +256,11 @@ mod tests {
             ])
         );
         assert_eq!(report.missed(), ["peak"]);
+        let page = std::fs::read_to_string(path.with_extension("md")).unwrap();
+        assert!(
+            page.contains(" at commit `") && page.ends_with(&report.table()),
+            "{page}"
+        );
         assert!(
             report
                 .table()

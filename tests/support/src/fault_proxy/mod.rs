@@ -82,6 +82,10 @@ pub struct SeenRequest {
     pub spoiled: bool,
     /// The status of the answer; absent where there was none, or none yet.
     pub status: Option<u16>,
+    /// Bytes of the body that came with it.
+    pub sent: usize,
+    /// Bytes of the answer's body so far, as the API server gave them, compressed perhaps.
+    pub received: usize,
 }
 
 /// The proxy. Dropped, it ends, and what is connected to it is cut.
@@ -140,6 +144,8 @@ impl Shared {
             request: request.clone(),
             spoiled: action.is_some(),
             status: None,
+            sent: body.len(),
+            received: 0,
         });
         (action, state.seen.len() - 1)
     }
@@ -147,6 +153,12 @@ impl Shared {
     fn answered(&self, number: usize, status: StatusCode) {
         if let Some(seen) = self.state().seen.get_mut(number) {
             seen.status = Some(status.as_u16());
+        }
+    }
+
+    fn received(&self, number: usize, bytes: usize) {
+        if let Some(seen) = self.state().seen.get_mut(number) {
+            seen.received += bytes;
         }
     }
 

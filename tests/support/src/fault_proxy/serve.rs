@@ -53,7 +53,14 @@ pub(crate) async fn answer(
         },
     };
     shared.answered(number, answer.status());
-    Ok(answer)
+    let counted = answer.map(|body| {
+        let piece = move |piece: Frame<Bytes>| {
+            shared.received(number, piece.data_ref().map_or(0, Bytes::len));
+            piece
+        };
+        body.map_frame(piece).boxed_unsync()
+    });
+    Ok(counted)
 }
 
 async fn spoil(
