@@ -23,6 +23,7 @@ impl From<GatewayError> for Trouble {
 impl From<&GatewayError> for Trouble {
     fn from(error: &GatewayError) -> Self {
         let (reason, remedy) = meaning(error.kind(), error.retry_after());
+        let remedy = error.held_back().map_or(remedy, Remedy::Gateway);
         let advice = match error.kind() {
             ErrorKind::CredentialsRefused | ErrorKind::TokenRejected => {
                 Some("; correct the Secret of the TenantConnection".to_owned())
@@ -143,6 +144,19 @@ mod tests {
         assert_eq!(kinds, K::ALL, "every kind has a row");
         for (kind, reason, remedy) in table {
             assert_eq!(meaning(kind, None), (reason, remedy), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_held_back_has_not_failed_and_comes_back_when_the_gateway_may() {
+        let wait = Duration::from_secs(9);
+        for (kind, reason) in [
+            (ErrorKind::Throttled, Reason::Throttled),
+            (ErrorKind::ConnectFailed, Reason::RemoteUnavailable),
+        ] {
+            let trouble = Trouble::from(GatewayError::config(kind, "x").held_for(wait));
+            assert_eq!((trouble.reason, trouble.remedy), (reason, Remedy::Gateway(wait)));
+            assert!(!trouble.is_stalled());
         }
     }
 

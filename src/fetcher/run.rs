@@ -124,6 +124,7 @@ impl From<Trouble> for Failure {
             message: trouble.message,
             retry_after_seconds: match trouble.remedy {
                 Remedy::Time(after) => after.map(|after| after.as_secs()),
+                Remedy::Gateway(wait) => Some(wait.as_secs()),
                 Remedy::User => None,
             },
         }

@@ -399,6 +399,7 @@ impl CallObserver for Meter {
             .push(format!("{} {}", route.label(), outcome.label()));
     }
     fn waited(&self, _: Class, _: Duration) {}
+    fn held_back(&self, _: bool) {}
     fn login(&self, grant: Grant, outcome: LoginOutcome) {
         self.0
             .lock()

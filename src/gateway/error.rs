@@ -225,6 +225,8 @@ struct Inner {
     remote: Option<String>,
     retry_after: Option<Duration>,
     ambiguous: bool,
+    /// Nothing was sent, and nothing will be for so long.
+    held: Option<Duration>,
 }
 
 /// What a request is about: enough for a message, nothing secret.
@@ -247,6 +249,7 @@ impl GatewayError {
             remote: None,
             retry_after: None,
             ambiguous: false,
+            held: None,
         }))
     }
 
@@ -258,6 +261,7 @@ impl GatewayError {
             remote: Some(why.into()),
             retry_after: None,
             ambiguous: false,
+            held: None,
         }))
     }
 
@@ -289,6 +293,14 @@ impl GatewayError {
         self
     }
 
+    /// The same, for a request that is not sent because of it; nothing is for so long.
+    pub(crate) fn held_for(mut self, wait: Duration) -> Self {
+        self.0.ambiguous = false;
+        self.0.retry_after = Some(wait);
+        self.0.held = Some(wait);
+        self
+    }
+
     /// The same refusal, for another caller (single flight).
     pub(crate) fn share(&self) -> Self {
         Self(Box::new(Inner {
@@ -298,6 +310,7 @@ impl GatewayError {
             remote: self.0.remote.clone(),
             retry_after: self.0.retry_after,
             ambiguous: self.0.ambiguous,
+            held: self.0.held,
         }))
     }
 
@@ -319,6 +332,12 @@ impl GatewayError {
     /// How long to wait at least, where it is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Nothing was sent, because the gateway wants to be left alone or is not there; for how long nothing will be. This is
+    /// no failure of its own: whoever comes back then is let in, or finds that it goes on.
+    pub fn held_back(&self) -> Option<Duration> {
+        self.0.held
     }
 
     /// The HTTP status, where there was an answer.
@@ -349,6 +368,9 @@ impl fmt::Display for GatewayError {
         }
         if let Some(remote) = &e.remote {
             write!(f, ": {remote}")?;
+        }
+        if e.held.is_some() {
+            f.write_str("; nothing is sent through this connection until the gateway is well again")?;
         }
         Ok(())
     }

@@ -261,6 +261,7 @@ impl Session {
                 Ok(bearer) => return Ok(bearer),
                 // A dead refresh token says nothing about the password.
                 Err(error) if error.class() == ErrorClass::Denied => {}
+                Err(error) if error.held_back().is_some() => return Err(error),
                 Err(error) => {
                     self.lock().login_failed(&error, &self.policy, Instant::now());
                     return Err(error);
@@ -272,7 +273,10 @@ impl Session {
 
     async fn login(&self, transport: &Transport) -> Result<Arc<Bearer>> {
         let result = self.ask(transport, Grant::Password, None).await;
-        if let Err(error) = &result {
+        // Of what was not sent nothing is learnt, and the budget refuses the next one by itself.
+        if let Err(error) = &result
+            && error.held_back().is_none()
+        {
             self.lock().login_failed(error, &self.policy, Instant::now());
         }
         result
@@ -286,6 +290,7 @@ impl Session {
     ) -> Result<Arc<Bearer>> {
         let result = self.exchange(transport, refresh).await;
         let outcome = match &result {
+            Err(error) if error.held_back().is_some() => return Err(error.share()),
             Ok(_) => LoginOutcome::Ok,
             Err(e) if e.kind() == ErrorKind::LockedOut => LoginOutcome::LockedOut,
             Err(e) if e.class() == ErrorClass::Denied => LoginOutcome::Refused,

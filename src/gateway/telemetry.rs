@@ -208,6 +208,8 @@ pub trait CallObserver: Send + Sync + 'static {
     fn call(&self, route: RouteClass, outcome: CallOutcome, elapsed: Duration);
     /// A request waited so long for the budget of its connection.
     fn waited(&self, class: Class, waited: Duration);
+    /// From now on nothing is sent, because the gateway wants to be left alone or is not there; or it is again.
+    fn held_back(&self, held: bool);
     /// One login was tried.
     fn login(&self, grant: Grant, outcome: LoginOutcome);
     /// The current token was issued now and ends at this time; None when it has no known end.
@@ -221,6 +223,7 @@ pub struct NoObserver;
 impl CallObserver for NoObserver {
     fn call(&self, _: RouteClass, _: CallOutcome, _: Duration) {}
     fn waited(&self, _: Class, _: Duration) {}
+    fn held_back(&self, _: bool) {}
     fn login(&self, _: Grant, _: LoginOutcome) {}
     fn token(&self, _: Option<jiff::Timestamp>) {}
 }

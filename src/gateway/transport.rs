@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
-    budget::Budget,
+    budget::{Budget, Turn, word},
     config::{GatewayConfig, TimeLimits},
     error::{ErrorKind, GatewayError, Result},
     exchange::{Answer, Answered, Body, failed, root_cause, timed_out},
@@ -91,17 +91,23 @@ impl Transport {
     ) -> Result<Answered> {
         let class = request.class();
         let asked = Instant::now();
-        let place = self.budget.enter(class, request.purpose.object()).await;
+        let entered = self.budget.enter(class, request.purpose.object()).await;
+        let mut place = entered.map_err(|refusal| refusal.about(&request.subject))?;
         let begun = Instant::now();
         self.observer.waited(class, begun - asked);
-        let result = match self.send_following(request, bearer, secrets).await {
-            Ok(mut answer) if (200..300).contains(&answer.status) => {
-                answer.body.place = self.budget.keeps(request.limit).then_some(place);
-                Ok(Answered::Success(answer))
-            }
+        let mut result = match self.send_following(request, bearer, secrets).await {
+            Ok(answer) if (200..300).contains(&answer.status) => Ok(Answered::Success(answer)),
             Ok(answer) => answer.whole().await.map(Answered::Refused),
             Err(error) => Err(error),
         };
+        if let Some(turn) = place.hear(word(request.subject.route, &result)) {
+            self.observer.held_back(turn == Turn::Opened);
+        }
+        if let Ok(Answered::Success(answer)) = &mut result
+            && self.budget.keeps(request.limit)
+        {
+            answer.body.place = Some(place);
+        }
         let outcome = outcome_of(&result);
         self.observer
             .call(request.subject.route, outcome, begun.elapsed());

@@ -91,6 +91,11 @@ impl Worker {
                 ladder.refused(need, Instant::now());
                 continue;
             }
+            if let Some(wait) = error.held_back() {
+                self.falls();
+                sleep(wait).await;
+                continue;
+            }
             failures += 1;
             barren += u32::from(need == Need::Watch);
             self.give_up(&mut ladder, &mut barren);

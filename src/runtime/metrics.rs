@@ -1,9 +1,9 @@
 //! What is counted, for Prometheus. Every label is of a closed set, but for the names of TenantConnections, of which at
-//! most `MAX_CONNECTIONS` are shown.
+//! most so many are shown as `sessions.rs` says.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,14 +25,12 @@ use super::{
     labels::{PHASES, outcome_label, phase_is_final, phase_label},
     lease::LeaseMetrics,
     observed::ObservedMetrics,
+    sessions::SessionMetrics,
 };
 use crate::{
     api::build_request::{BuildPhase, Outcome},
     gateway::{CallObserver, CallOutcome, Class, Grant, LoginOutcome, RouteClass},
 };
-
-/// Connections whose tokens are shown; further ones are not.
-const MAX_CONNECTIONS: usize = 500;
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,14 +128,6 @@ struct PhaseLabel {
     phase: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConnectionLabels {
-    namespace: String,
-    connection: String,
-}
-
-type Seconds = Gauge<f64, AtomicU64>;
-
 /// What is counted. One per process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -146,6 +136,7 @@ pub struct Metrics {
     pub lease: LeaseMetrics,
     /// What is counted about the observers of projects.
     pub observed: ObservedMetrics,
+    sessions: SessionMetrics,
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
     scheduled: Family<KindLabel, Gauge>,
@@ -157,9 +148,6 @@ pub struct Metrics {
     call_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
     call_wait: Family<ClassLabel, Histogram, fn() -> Histogram>,
     logins: Family<LoginLabels, Counter>,
-    token_expires: Family<ConnectionLabels, Seconds>,
-    token_issued: Family<ConnectionLabels, Seconds>,
-    connections: Mutex<HashSet<ConnectionLabels>>,
     builds_ended: Family<OutcomeLabel, Counter>,
     builds_retried: Counter,
     builds: Family<PhaseLabel, Gauge>,
@@ -172,6 +160,7 @@ impl Default for Metrics {
             registry: Registry::with_prefix("tenantry"),
             lease: LeaseMetrics::default(),
             observed: ObservedMetrics::default(),
+            sessions: SessionMetrics::default(),
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.002, 2.0, 16))
@@ -187,9 +176,6 @@ impl Default for Metrics {
             }),
             call_wait: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 4.0, 9))),
             logins: Family::default(),
-            token_expires: Family::default(),
-            token_issued: Family::default(),
-            connections: Mutex::default(),
             builds_ended: Family::default(),
             builds_retried: Counter::default(),
             builds: Family::default(),
@@ -264,18 +250,7 @@ impl Metrics {
             "Logins at KubeSphere gateways by grant and outcome",
             self.logins.clone(),
         );
-        all.register_with_unit(
-            "token_expiry_timestamp",
-            "When the current token of a connection ends, as Unix time",
-            Unit::Seconds,
-            self.token_expires.clone(),
-        );
-        all.register_with_unit(
-            "token_issued_timestamp",
-            "When the current token of a connection was issued, as Unix time",
-            Unit::Seconds,
-            self.token_issued.clone(),
-        );
+        self.sessions.register(all);
         all.register(
             "builds_ended",
             "Runs that ended, by outcome",
@@ -388,54 +363,19 @@ impl Metrics {
     pub fn observer(self: &Arc<Self>, connection: &ObjectKey) -> Arc<dyn CallObserver> {
         Arc::new(ConnectionObserver {
             metrics: self.clone(),
-            labels: ConnectionLabels {
-                namespace: connection.namespace.clone(),
-                connection: connection.name.clone(),
-            },
+            connection: connection.clone(),
         })
     }
 
     /// A connection is gone, or has no token any more.
     pub fn connection_gone(&self, connection: &ObjectKey) {
-        let labels = ConnectionLabels {
-            namespace: connection.namespace.clone(),
-            connection: connection.name.clone(),
-        };
-        let mut shown = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.remove(&labels);
-        self.token_expires.remove(&labels);
-        self.token_issued.remove(&labels);
+        self.sessions.gone(connection);
     }
-
-    fn token(&self, labels: &ConnectionLabels, issued: Timestamp, expires: Option<Timestamp>) {
-        {
-            let mut shown = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-            if !shown.contains(labels) {
-                if shown.len() >= MAX_CONNECTIONS {
-                    return;
-                }
-                shown.insert(labels.clone());
-            }
-        }
-        self.token_issued.get_or_create(labels).set(unix(issued));
-        match expires {
-            Some(expires) => {
-                self.token_expires.get_or_create(labels).set(unix(expires));
-            }
-            None => {
-                self.token_expires.remove(labels);
-            }
-        }
-    }
-}
-
-fn unix(time: Timestamp) -> f64 {
-    time.as_duration().as_secs_f64()
 }
 
 struct ConnectionObserver {
     metrics: Arc<Metrics>,
-    labels: ConnectionLabels,
+    connection: ObjectKey,
 }
 
 impl CallObserver for ConnectionObserver {
@@ -462,6 +402,10 @@ impl CallObserver for ConnectionObserver {
             .observe(waited.as_secs_f64());
     }
 
+    fn held_back(&self, held: bool) {
+        self.metrics.sessions.held_back(&self.connection, held);
+    }
+
     fn login(&self, grant: Grant, outcome: LoginOutcome) {
         self.metrics
             .logins
@@ -473,7 +417,9 @@ impl CallObserver for ConnectionObserver {
     }
 
     fn token(&self, expires_at: Option<Timestamp>) {
-        self.metrics.token(&self.labels, Timestamp::now(), expires_at);
+        self.metrics
+            .sessions
+            .token(&self.connection, Timestamp::now(), expires_at);
     }
 }
 

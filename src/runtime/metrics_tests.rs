@@ -1,4 +1,5 @@
 use super::*;
+use crate::runtime::sessions::MAX_CONNECTIONS;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("team", name)
@@ -27,6 +28,7 @@ fn all_of_it_renders() {
     metrics.build_phase(&key("b"), BuildPhase::Succeeded);
     let observer = metrics.observer(&key("ks"));
     observer.call(RouteClass::RunGet, CallOutcome::Ok, Duration::from_millis(7));
+    observer.held_back(true);
     observer.waited(Class::Following, Duration::from_millis(3));
     observer.login(Grant::Password, LoginOutcome::Refused);
     observer.token(Some(Timestamp::from_second(1_800_000_000).unwrap()));
@@ -45,6 +47,7 @@ fn all_of_it_renders() {
         r#"tenantry_fenced_writes_total{target="gateway"} 1"#,
         r#"tenantry_remote_calls_total{route="run_get",outcome="ok"} 1"#,
         r#"tenantry_remote_call_duration_seconds_count{route="run_get"} 1"#,
+        r#"tenantry_connection_held_back{namespace="team",connection="ks"} 1"#,
         r#"tenantry_remote_call_wait_seconds_count{class="following"} 1"#,
         r#"tenantry_logins_total{grant="password",outcome="refused"} 1"#,
         r#"tenantry_token_expiry_timestamp_seconds{namespace="team",connection="ks"} 1800000000.0"#,

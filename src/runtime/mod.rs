@@ -42,6 +42,7 @@ pub mod queue;
 pub mod reach;
 pub mod reference;
 pub mod references;
+mod sessions;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;

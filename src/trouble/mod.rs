@@ -15,6 +15,9 @@ pub enum Remedy {
     User,
     /// Time: it is tried again with backoff, or not before so long: `Reconciling`.
     Time(Option<Duration>),
+    /// The gateway, which wants to be left alone for so long, or is not there: nothing was tried, so nothing failed, and
+    /// all that go through it come back then. `Reconciling`.
+    Gateway(Duration),
 }
 
 /// What stands in the way of an object.

@@ -46,6 +46,7 @@ fn known() -> Known {
             Duration::from_millis(5),
         );
     }
+    observer.held_back(true);
     for class in Class::ALL {
         observer.waited(class, Duration::from_millis(5));
     }

@@ -391,6 +391,7 @@ pub fn requeue(came: &Came, stalled_resync: Duration) -> Requeue {
                 (_, Some(due_in)) => Requeue::After(due_in),
                 (Remedy::User, None) => Requeue::After(stalled_resync),
                 (Remedy::Time(at_least), None) => Requeue::Backoff { at_least },
+                (Remedy::Gateway(after), None) => Requeue::After(after),
             }
         }
     }

@@ -190,6 +190,8 @@ impl Connections {
             Some((known, gateway)) if known == digest => gateway,
             _ => {
                 let metered = self.metrics.observer(&key);
+                // What held back the one before says nothing of this one.
+                metered.held_back(false);
                 let observer: Arc<dyn CallObserver> = match self.bell.get() {
                     Some(bell) => Arc::new(Noticing::new(metered, bell.clone(), key.clone())),
                     None => metered,

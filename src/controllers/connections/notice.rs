@@ -64,6 +64,12 @@ impl CallObserver for Noticing {
         self.metered.waited(class, waited);
     }
 
+    fn held_back(&self, held: bool) {
+        self.metered.held_back(held);
+        tracing::info!(connection = %self.connection, held, "whether the requests of a connection are held back");
+        self.bell.ring(self.connection.clone());
+    }
+
     fn login(&self, grant: Grant, outcome: LoginOutcome) {
         self.metered.login(grant, outcome);
     }
@@ -77,6 +83,20 @@ impl CallObserver for Noticing {
 mod tests {
     use super::*;
     use crate::gateway::NoObserver;
+
+    #[test]
+    fn the_connection_shows_that_it_is_held_back_and_that_it_is_not_any_more() {
+        let (bell, mut rings) = Bell::new();
+        let observer = Noticing::new(Arc::new(NoObserver), bell, ObjectKey::new("team", "ks"));
+        for held in [true, false] {
+            observer.held_back(held);
+            assert_eq!(
+                rings.try_recv().ok(),
+                Some(ObjectKey::new("team", "ks")),
+                "{held}"
+            );
+        }
+    }
 
     #[test]
     fn it_rings_once_for_each_turn_of_a_right_that_is_shown() {

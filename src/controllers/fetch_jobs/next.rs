@@ -70,14 +70,13 @@ pub struct Pauses {
 impl Pauses {
     /// How long after its end a Job that failed so is followed by another.
     pub fn after(&self, trouble: &Trouble, attempt: u32) -> Duration {
-        match trouble.remedy {
-            Remedy::User => self.person,
-            Remedy::Time(at_least) => {
-                let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
-                let pause = self.first.saturating_mul(doubled).min(self.cap);
-                pause.max(at_least.unwrap_or_default())
-            }
-        }
+        let at_least = match trouble.remedy {
+            Remedy::User => return self.person,
+            Remedy::Time(at_least) => at_least.unwrap_or_default(),
+            Remedy::Gateway(wait) => wait,
+        };
+        let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        self.first.saturating_mul(doubled).min(self.cap).max(at_least)
     }
 
     /// How much of that is left; `None` where the next one is due.

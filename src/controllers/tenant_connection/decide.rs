@@ -74,6 +74,7 @@ pub fn decide(
             let requeue = match trouble.remedy {
                 Remedy::User => Requeue::After(tunables.stalled_resync),
                 Remedy::Time(at_least) => Requeue::Backoff { at_least },
+                Remedy::Gateway(after) => Requeue::After(after),
             };
             (hindered(&trouble), requeue)
         }
@@ -106,7 +107,7 @@ fn hindered(trouble: &Trouble) -> Vec<Fact> {
             Fact::no(ConditionType::Ready, *reason, message),
             Fact::yes(ConditionType::Stalled, *reason, message),
         ],
-        Remedy::Time(_) => {
+        Remedy::Time(_) | Remedy::Gateway(_) => {
             let ready = if *reason == Reason::LockedOut {
                 Fact::no(ConditionType::Ready, *reason, message)
             } else {

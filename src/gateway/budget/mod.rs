@@ -6,7 +6,11 @@
 //! any more. A log or a file keeps it until its last byte, because so long it costs the gateway and Jenkins a connection;
 //! but what is in the background may never take all places: a quarter, and one at least, is kept for the rest. Where there
 //! is one place only, a log or a file gives it back with its headers.
+//!
+//! Before all that comes the [`breaker`]: while the gateway wants to be left alone, or is not there, whoever asks is refused
+//! at once and nothing is sent; while one probe finds out, the others wait for what comes of it.
 
+mod breaker;
 mod queue;
 
 use std::{
@@ -15,10 +19,17 @@ use std::{
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
-use self::queue::{Queue, Ticket};
-use super::{config::Limits, purpose::Class, route::Limit};
+pub(crate) use self::breaker::{Turn, Word, word};
+use self::{
+    breaker::{Breaker, Pass, Stance},
+    queue::{Queue, Ticket},
+};
+use super::{config::Limits, error::Result, purpose::Class, route::Limit};
 
 /// What a connection may ask of its gateway.
 pub(crate) struct Budget(Arc<Shared>);
@@ -34,7 +45,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: Queue<oneshot::Sender<Place>>,
+    queue: Queue<Waiter>,
+    breaker: Breaker,
     in_flight: usize,
     /// Those in flight that are of the background.
     background: usize,
@@ -42,15 +54,38 @@ struct State {
     attended: bool,
 }
 
+/// Tells one who waits that it may go, or why nobody may.
+type Waiter = oneshot::Sender<Result<Place>>;
+
 /// A place among the requests in flight. Dropping it gives it back.
 pub(crate) struct Place {
     shared: Arc<Shared>,
     class: Class,
+    /// Until it is known what came of the request.
+    pass: Option<Pass>,
+}
+
+impl Place {
+    /// What came of the request, as far as it tells about the gateway itself.
+    pub(crate) fn hear(&mut self, word: Word) -> Option<Turn> {
+        let pass = self.pass.take()?;
+        let random = fastrand::f64();
+        let turn = self
+            .shared
+            .lock()
+            .breaker
+            .hear(&pass, word, Instant::now(), random);
+        self.shared.changed.notify_one();
+        turn
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
+        if let Some(pass) = self.pass.take() {
+            state.breaker.abandoned(&pass, Instant::now());
+        }
         state.in_flight -= 1;
         state.background -= usize::from(self.class == Class::Background);
         drop(state);
@@ -91,13 +126,16 @@ impl Budget {
         }))
     }
 
-    /// Waits until `object` may send a request of this class.
-    pub(crate) async fn enter(&self, class: Class, object: &Arc<str>) -> Place {
+    /// Waits until `object` may send a request of this class; an error where nothing is sent for now.
+    pub(crate) async fn enter(&self, class: Class, object: &Arc<str>) -> Result<Place> {
         loop {
             let (waiting, turn) = {
                 let mut state = self.0.lock();
+                if let Some(refusal) = state.breaker.refusal(Instant::now()) {
+                    return Err(refusal);
+                }
                 if state.queue.is_empty() && self.0.admits(&state, class) && self.0.bucket.check().is_ok() {
-                    return self.0.take(&mut state, class);
+                    return Ok(self.0.take(&mut state, class));
                 }
                 let (give, turn) = oneshot::channel();
                 let ticket = state.queue.push(class, object, give);
@@ -111,11 +149,11 @@ impl Budget {
                 (waiting, turn)
             };
             self.0.changed.notify_one();
-            let place = turn.await;
+            let told = turn.await;
             drop(waiting);
-            // It is never closed without a place but by a defect.
-            if let Ok(place) = place {
-                return place;
+            // It is never closed without a word but by a defect.
+            if let Ok(told) = told {
+                return told;
             }
         }
     }
@@ -136,6 +174,9 @@ impl Shared {
     }
 
     fn admits(&self, state: &State, class: Class) -> bool {
+        if !matches!(state.breaker.stance(Instant::now()), Stance::Go | Stance::Probe) {
+            return false;
+        }
         let kept = match self.places {
             1 => 0,
             places => (places / 4).max(1),
@@ -150,6 +191,7 @@ impl Shared {
         Place {
             shared: self.clone(),
             class,
+            pass: Some(state.breaker.begin()),
         }
     }
 }
@@ -178,7 +220,7 @@ impl Attendant {
             };
             if let Some((give, place)) = let_in {
                 // Who went away at this very moment gives the place back by that.
-                let _ = give.send(place);
+                let _ = give.send(Ok(place));
             }
         }
     }
@@ -186,6 +228,9 @@ impl Attendant {
     /// Waits until somebody may go; false once nobody waits.
     async fn somebody_may_go(&mut self) -> bool {
         loop {
+            if self.shared.turn_away() {
+                continue;
+            }
             {
                 let mut state = self.shared.lock();
                 if state.queue.is_empty() {
@@ -213,7 +258,26 @@ impl Drop for Attendant {
 }
 
 impl Shared {
-    fn next(&self, state: &mut State) -> Option<(Class, oneshot::Sender<Place>)> {
+    /// Refuses all who wait, while nothing is sent. Whether there was somebody.
+    fn turn_away(&self) -> bool {
+        let mut state = self.lock();
+        let Some(refusal) = state.breaker.refusal(Instant::now()) else {
+            return false;
+        };
+        let mut waiters = Vec::new();
+        while let Some((_, waiter)) = state.queue.pop(|_| true) {
+            waiters.push(waiter);
+        }
+        drop(state);
+        let any = !waiters.is_empty();
+        for waiter in waiters {
+            // Who went away at this very moment need not know.
+            let _ = waiter.send(Err(refusal.share()));
+        }
+        any
+    }
+
+    fn next(&self, state: &mut State) -> Option<(Class, Waiter)> {
         let may_go = Class::ALL.map(|class| self.admits(state, class));
         state.queue.pop(|class| may_go[class as usize])
     }

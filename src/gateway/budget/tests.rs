@@ -1,5 +1,6 @@
 use std::{
     convert::Infallible,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -8,7 +9,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
 use crate::gateway::{
-    Credentials, Gateway, ProjectName, ProjectScope, Purpose,
+    Credentials, ErrorKind, Gateway, GatewayError, ProjectName, ProjectScope, Purpose,
     testing::{Seen, Server, answer, build, config},
 };
 
@@ -33,7 +34,7 @@ fn object(name: &str) -> Arc<str> {
 async fn waits(budget: &Arc<Budget>, class: Class, who: &str) -> JoinHandle<Place> {
     let before = budget.waiting();
     let (other, who) = (budget.clone(), object(who));
-    let task = tokio::spawn(async move { other.enter(class, &who).await });
+    let task = tokio::spawn(async move { other.enter(class, &who).await.unwrap() });
     while budget.waiting() == before && !task.is_finished() {
         yield_now().await;
     }
@@ -254,4 +255,100 @@ async fn a_download_keeps_its_place_to_its_last_byte_and_a_watch_none() {
     assert!(futures::poll!(second.as_mut()).is_pending());
     drop(first);
     second.await.unwrap();
+}
+
+fn refusing(after: &str) -> axum::response::Response {
+    answer(429, &[("retry-after", after)], "slow down")
+}
+
+const EVENTS: &str = r#"{"kind":"EventList","items":[]}"#;
+
+/// Asks for the events of a run.
+async fn ask(project: ProjectScope) -> Result<()> {
+    project.trigger_failure("p-1", "u").await.map(drop)
+}
+
+async fn ask_all(project: &ProjectScope) -> Vec<Result<()>> {
+    futures::future::join_all((0..20).map(|_| ask(project.clone()))).await
+}
+
+#[tokio::test]
+async fn while_a_gateway_wants_to_be_left_alone_one_at_a_time_asks_whether_it_still_does() {
+    let well = Arc::new(AtomicBool::new(false));
+    let server = Server::start({
+        let well = well.clone();
+        move |_: &Seen| {
+            if well.load(Ordering::SeqCst) {
+                answer(200, &[("content-type", "application/json")], EVENTS)
+            } else {
+                refusing("1")
+            }
+        }
+    })
+    .await;
+    let gateway = gateway(&server, limits(10_000, 10_000, 64));
+    let project = of(&gateway, "a");
+    let told = ask(project.clone()).await.unwrap_err();
+    assert_eq!(told.held_back(), None, "this one was sent");
+    for round in 1..3 {
+        let refusals: Vec<_> = ask_all(&project)
+            .await
+            .into_iter()
+            .map(Result::unwrap_err)
+            .collect();
+        assert_eq!(server.seen().len(), round, "nothing is sent");
+        for refusal in &refusals {
+            assert_eq!(refusal.kind(), ErrorKind::Throttled);
+            assert!(refusal.held_back().is_some());
+            assert!(
+                refusal.to_string().contains("events of run demo/p-1"),
+                "{refusal}"
+            );
+        }
+        tokio::time::sleep(refusals.iter().filter_map(GatewayError::held_back).max().unwrap()).await;
+        well.store(round == 2, Ordering::SeqCst);
+        let asked = ask_all(&project).await;
+        if round == 1 {
+            assert_eq!(
+                server.seen().len(),
+                2,
+                "one probe; who waited for it hears what came of it"
+            );
+            assert_eq!(
+                asked
+                    .iter()
+                    .filter(|r| r.as_ref().is_err_and(|e| e.held_back().is_none()))
+                    .count(),
+                1
+            );
+        } else {
+            assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+        }
+    }
+}
+
+/// What a login finds held back is no lockout: as soon as requests are let out again, so is the login.
+#[tokio::test]
+async fn a_login_that_is_held_back_is_not_kept_quiet_for_longer() {
+    let well = Arc::new(AtomicBool::new(false));
+    let server = Server::start({
+        let well = well.clone();
+        move |seen: &Seen| match seen.target.as_str() {
+            "/oauth/token" => {
+                // Each is over as soon as it was issued.
+                let body = r#"{"access_token":"t","token_type":"Bearer","expires_in":0}"#;
+                answer(200, &[("content-type", "application/json")], body)
+            }
+            _ if well.load(Ordering::SeqCst) => answer(200, &[("content-type", "application/json")], EVENTS),
+            _ => refusing("1"),
+        }
+    })
+    .await;
+    let project = of(&server.gateway(), "a");
+    ask(project.clone()).await.unwrap_err();
+    let held = ask(project.clone()).await.unwrap_err();
+    assert_eq!(server.count("/oauth/token"), 1, "{held:?}");
+    tokio::time::sleep(held.held_back().expect("held back")).await;
+    well.store(true, Ordering::SeqCst);
+    ask(project).await.unwrap();
 }

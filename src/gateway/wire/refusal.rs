@@ -176,6 +176,13 @@ fn strip_tags(page: &str) -> String {
     unescape(&out)
 }
 
+/// Whether the gateway, or what stands before it, says this about itself: what it says about others comes as a Status, and
+/// what Jenkins says has its mark.
+pub(crate) fn is_of_the_gateway(reply: &Reply<'_>) -> bool {
+    let plain = matches!(said(reply.body), Said::Html(_) | Said::Text(_) | Said::Nothing);
+    plain && !reply.headers.contains_key(X_JENKINS)
+}
+
 /// The error for an answer that is not a success.
 pub(crate) fn refusal(reply: &Reply<'_>) -> GatewayError {
     let said = said(reply.body);

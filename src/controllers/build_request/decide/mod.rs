@@ -201,6 +201,11 @@ pub fn hindered(situation: &Situation<'_>, trouble: &Trouble) -> Decision {
     let status = situation.status();
     let phase = status.phase.unwrap_or(BuildPhase::Pending);
     let (reason, message) = (trouble.reason, trouble.message.clone());
+    let wake = match trouble.remedy {
+        Remedy::User => Wake::After(situation.tunables.stalled_resync),
+        Remedy::Time(after) => after.map_or(Wake::Backoff, Wake::After),
+        Remedy::Gateway(after) => Wake::After(after),
+    };
     match trouble.remedy {
         Remedy::User => Decision::wait(
             status,
@@ -209,16 +214,16 @@ pub fn hindered(situation: &Situation<'_>, trouble: &Trouble) -> Decision {
                 reason,
                 message,
             },
-            Wake::After(situation.tunables.stalled_resync),
+            wake,
         ),
-        Remedy::Time(after) => Decision::wait(
+        Remedy::Time(_) | Remedy::Gateway(_) => Decision::wait(
             status,
             Standing::Busy {
                 phase,
                 reason,
                 message,
             },
-            after.map_or(Wake::Backoff, Wake::After),
+            wake,
         ),
     }
 }
