@@ -118,7 +118,7 @@ struct Started {
     resident: f64,
     peak: f64,
     reconciles: f64,
-    gateway: usize,
+    gateway: Vec<&'static str>,
     bill: Bill,
 }
 
@@ -210,7 +210,8 @@ impl<'a> Bench<'a> {
         let (resident, peak) = self.memory()?;
         let seen = self.proxy.seen();
         let cpu = gauges::cpu_seconds(self.pid()?).context("the operator runs")?;
-        let gateway = self.stage.simulator.ledger().len() - gateway;
+        let asked_gateway = self.stage.simulator.ledger().requests("*");
+        let gateway = asked_gateway[gateway..].iter().map(|r| r.class).collect();
         Ok(Started {
             ready,
             cpu,
@@ -234,9 +235,10 @@ impl<'a> Bench<'a> {
                 figure
             }
         };
+        println!("and to the gateway: {}\n", started.gateway.join(" "));
         let requests = started.bill.sum(|_| true);
-        let alone = *self.alone.get_or_insert(started.gateway);
-        let for_builds = count(started.gateway.saturating_sub(alone));
+        let alone = *self.alone.get_or_insert(started.gateway.len());
+        let for_builds = count(started.gateway.len().saturating_sub(alone));
         let figure = |name: &str, value, unit| Figure::new(format!("{what}: {name}"), value, unit);
         let all = [
             judged(

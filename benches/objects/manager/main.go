@@ -30,11 +30,13 @@ import (
 var kind = schema.GroupVersionKind{Group: "tenantry.dev", Version: "v1alpha1", Kind: "BuildRequest"}
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "how to reach the API server")
-	namespace := flag.String("namespace", "", "the namespace whose objects are cached")
-	metadata := flag.Bool("metadata", false, "cache metadata only, instead of whole objects")
-	objects := flag.Int64("objects", 0, "how many objects there are")
-	flag.Parse()
+	// A set of its own: controller-runtime has put a -kubeconfig into the common one.
+	flags := flag.NewFlagSet("manager", flag.ExitOnError)
+	kubeconfig := flags.String("kubeconfig", "", "how to reach the API server")
+	namespace := flags.String("namespace", "", "the namespace whose objects are cached")
+	metadata := flags.Bool("metadata", false, "cache metadata only, instead of whole objects")
+	objects := flags.Int64("objects", 0, "how many objects there are")
+	_ = flags.Parse(os.Args[1:])
 	if err := run(*kubeconfig, *namespace, *metadata, *objects); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
