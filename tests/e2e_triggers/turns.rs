@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tenantry::api::{TenantConnection, build_request::BuildPhase};
+use tenantry::api::{
+    TenantConnection,
+    build_request::{BuildPhase, QueuePosition},
+};
 use tenantry_simulator::{Config, Role, Simulator, world::Parameter};
 use tenantry_test_support::{PATIENCE, Seen, wait_for};
 
@@ -208,5 +211,103 @@ async fn a_gateway_with_a_project_of_the_same_name_holds_up_nobody_elsewhere() {
     assert!(
         waits.status.as_ref().is_some_and(|s| s.run.is_none()),
         "{waits:?}"
+    );
+}
+
+/// The pipelines that Jenkins was asked to build, in that order.
+fn started(simulator: &Simulator) -> Vec<String> {
+    let builds = simulator.ledger().snapshot().builds;
+    builds.into_iter().map(|build| build.pipeline).collect()
+}
+
+#[tokio::test]
+async fn who_waits_sees_where_it_stands_and_the_higher_priority_is_started_first() {
+    // In the order in which they are to start; among equals the older one, which has the smaller name as well.
+    let order = [("high", 100), ("older", 0), ("younger", 0), ("low", -10)];
+    let project = order
+        .iter()
+        .fold(shop(Role::tenant()), |p, (name, _)| p.pipeline(scripted(name)));
+    let mut stage = Stage::with(Setup {
+        world: acme([project]),
+        operator: false,
+        ..Setup::default()
+    })
+    .await;
+    stage
+        .patch_connection(json!({"spec": {"limits": {"concurrentRuns": 1}}}))
+        .await;
+    stage.start_operator().await;
+    stage
+        .build(
+            "first",
+            json!({"parameters": parameters(&[("DURATION", "60000")])}),
+        )
+        .await;
+    stage.until_phase("first", BuildPhase::Running).await;
+    for (name, priority) in [order[3], order[1], order[2], order[0]] {
+        let short = parameters(&[("DURATION", "1")]);
+        stage
+            .build(
+                name,
+                json!({"pipeline": name, "priority": priority, "parameters": short}),
+            )
+            .await;
+    }
+    let until_in_line = async |stage: &Stage| {
+        for (position, (name, _)) in (1..).zip(order) {
+            let here = QueuePosition { position, of: 4 };
+            let waits = stage
+                .until(name, &format!("{here:?}"), |object| {
+                    object
+                        .status
+                        .as_ref()
+                        .is_some_and(|status| status.queue == Some(here))
+                })
+                .await;
+            let (_, reason, message) = condition(&waits, "Ready");
+            assert_eq!(
+                (phase_of(&waits), reason.as_str()),
+                (Some(BuildPhase::Queued), "Queued")
+            );
+            assert!(
+                message.starts_with(&format!("position {position} of 4 in the queue")),
+                "{message}"
+            );
+        }
+    };
+    until_in_line(&stage).await;
+    // The limit and the order outlive the process: all ask again where they stand.
+    let before = stage.simulator.ledger().snapshot().requests.len();
+    stage.restart_operator().await;
+    wait_for("all to stand in line again", PATIENCE, async || {
+        let asked = stage.simulator.ledger().snapshot().requests.split_off(before);
+        let missing: Vec<_> = order
+            .iter()
+            .filter(|(name, _)| {
+                !asked
+                    .iter()
+                    .any(|r| r.path.contains(&format!("/pipelines/{name}")))
+            })
+            .collect();
+        Ok(Seen::when(missing.is_empty(), || {
+            format!("{missing:?} have not asked")
+        }))
+    })
+    .await
+    .unwrap();
+    until_in_line(&stage).await;
+    assert_eq!(started(&stage.simulator), ["build"], "one at a time");
+    stage
+        .simulator
+        .control()
+        .finish_build(PROJECT, "build", None, 1, "SUCCESS")
+        .unwrap();
+    for (name, _) in order {
+        let done = stage.until_ready(name).await;
+        assert_eq!(done.status.unwrap().queue, None);
+    }
+    assert_eq!(
+        started(&stage.simulator),
+        ["build", "high", "older", "younger", "low"]
     );
 }

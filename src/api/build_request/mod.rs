@@ -40,6 +40,12 @@ use super::{
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(
+        name = "Queue",
+        type_ = "integer",
+        json_path = ".status.queue.position",
+        priority = 1
+    ),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.project", priority = 1),
     printcolumn(
         name = "Message",
@@ -95,6 +101,13 @@ pub struct BuildRequestSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_.-]*$"))]
     pub correlation_parameter: Option<String>,
+
+    /// Who starts first among those that wait: for the same pipeline and branch, and for `limits.concurrentRuns` of the
+    /// connection. Higher first, then older first. What already runs is not stopped, and nobody moves up by waiting: as
+    /// long as builds of a higher priority come in, those of a lower one wait.
+    #[serde(default)]
+    #[schemars(range(min = -1000, max = 1000))]
+    pub priority: i32,
 
     /// How long to wait for what.
     #[serde(default)]

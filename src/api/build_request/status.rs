@@ -16,6 +16,9 @@ pub struct BuildRequestStatus {
     /// In one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BuildPhase>,
+    /// Where it stands in the queue, while it waits for its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueuePosition>,
     /// The latest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<CurrentRun>,
@@ -51,6 +54,18 @@ pub struct BuildRequestStatus {
     #[schemars(length(max = 32))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where a BuildRequest stands in the queue. Exact for the first ten, in tens up to a hundred, in hundreds beyond; up to ten
+/// seconds, a minute and five minutes old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueuePosition {
+    /// The first is 1.
+    #[schemars(range(min = 1))]
+    pub position: i32,
+    /// How many wait.
+    #[schemars(range(min = 1))]
+    pub of: i32,
 }
 
 /// A BuildRequest in one word.

@@ -12,7 +12,7 @@ use super::{
     decide::{
         self, Act, Decision, Note, Situation, Step, Wake,
         after::{self, ActOutcome},
-        begin::{self, Preflight},
+        begin::{self, Preflight, Turn},
         collect::{self, Collected},
         find::{self, Found},
         follow::{self, Followed},
@@ -50,6 +50,9 @@ pub trait Edges: Sync {
 
     /// How often the connection wants a run to be looked at.
     fn poll(&self, object: &Arc<BuildRequest>, step: &Step) -> impl Future<Output = Duration> + Send;
+
+    /// What an object that stands in line still waits for; None where it does not, or its turn has come. Asks nobody.
+    fn still(&self, object: &Arc<BuildRequest>) -> impl Future<Output = Option<Turn>> + Send;
 
     /// All that must be known before a run is sent.
     fn begin(
@@ -138,6 +141,12 @@ async fn step<E: Edges>(
     let run = object.status.as_ref().and_then(|s| s.run.as_ref());
     let decision = match (step, run) {
         (Step::Begin { attempt }, _) => {
+            // Who waits has asked before, and asks the gateway again when its turn has come.
+            let turn = edges.still(object).await.unwrap_or(Turn::Ours);
+            if let Some(decision) = begin::wait(&situation, &turn) {
+                let object = record(edges, object, &situation, &decision).await?;
+                return Ok((object, decision.wake));
+            }
             let seen = edges.begin(object, attempt).await;
             let decision = begin::decide(&situation, attempt, &seen);
             if seen.is_err() {

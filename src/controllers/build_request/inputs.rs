@@ -50,6 +50,7 @@ pub fn digest(spec: &BuildRequestSpec) -> String {
         parameters,
         // How a run is found again, how long it may take and what happens after it make no other build.
         correlation_parameter: _,
+        priority: _,
         timeouts: _,
         retry: _,
         accept_unstable: _,

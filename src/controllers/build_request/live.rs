@@ -10,12 +10,17 @@ use super::{
     act::Actor,
     cycle::Edges,
     decide::{
-        Decision, Note, Situation, Step, after::ActOutcome, begin::Preflight, collect::Collected,
-        find::Found, follow::Followed, next_step,
+        Decision, Note, Situation, Step,
+        after::ActOutcome,
+        begin::{Preflight, Turn},
+        collect::Collected,
+        find::Found,
+        follow::Followed,
+        next_step,
     },
     is_finished,
     observe::Observer,
-    turns::Turns,
+    turns::{Turns, Wish},
 };
 use crate::{
     api::build_request::{BuildRequest, BuildRequestStatus, CurrentRun, RunState},
@@ -92,6 +97,14 @@ impl Edges for Live<'_> {
                 .map_or(DEFAULT, |connected| connected.spec.poll_interval.get()),
             _ => DEFAULT,
         }
+    }
+
+    async fn still(&self, object: &Arc<BuildRequest>) -> Option<Turn> {
+        let observer = self.observer(object);
+        let connected = observer.connected().await.ok()?;
+        let limit = connected.spec.limits.concurrent_runs;
+        let wish = Wish::of(object);
+        self.reconciler.turns.still(&wish, &observer.connection(), limit)
     }
 
     async fn begin(&self, object: &Arc<BuildRequest>, attempt: u32) -> Result<Preflight, Trouble> {

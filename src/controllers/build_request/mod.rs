@@ -11,6 +11,7 @@ pub mod cleanup;
 pub mod cycle;
 pub mod decide;
 pub mod inputs;
+mod line;
 mod live;
 pub mod local;
 pub mod logs;

@@ -20,7 +20,7 @@ use super::{
     inputs, local,
     masking::{self, SecretValues},
     parameters,
-    turns::{Place, Turns},
+    turns::{Place, Turns, Wish},
 };
 use crate::{
     api::{
@@ -171,7 +171,9 @@ impl Observer<'_> {
         };
         let user = connected.gateway.user_name().await?;
         let limit = connected.spec.limits.concurrent_runs;
-        let turn = self.turns.ask(&self.key(), &place, &self.connection(), limit);
+        let turn = self
+            .turns
+            .ask(&Wish::of(self.object), &place, &self.connection(), limit);
         Ok(Preflight {
             endpoint,
             cluster,

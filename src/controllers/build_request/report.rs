@@ -23,6 +23,18 @@ pub fn status(situation: &Situation<'_>, decision: &Decision) -> BuildRequestSta
     if let Some(phase) = phase(&decision.standing) {
         status.phase = Some(phase);
     }
+    let waits = |standing: &Standing| {
+        matches!(
+            standing,
+            Standing::Busy {
+                reason: Reason::Queued,
+                ..
+            }
+        )
+    };
+    if !waits(&decision.standing) {
+        status.queue = None;
+    }
     match facts(situation.object, &status, decision) {
         Some(facts) => conditions::replace(
             &mut status.conditions,

@@ -5,10 +5,13 @@
 //! remote deletes the second (contract §6.2 step 6; finding A3). A build number alone does not end that danger, leaving
 //! the queue does: so a turn lasts from the intent until the run is known to have left the queue, is over, or was given up.
 //!
+//! Among those who wait the higher `spec.priority` goes first, then the older object ([`Rank`]). Who waits for a place and
+//! for room at the same time holds up nobody who waits for one of them only.
+//!
 //! In memory, made anew from the statuses after a restart. One owner (the reconciler), short locks, no I/O.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,7 +19,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decide::begin::Turn;
+pub use super::line::{InLine, Rank, Wish};
+use super::{
+    decide::begin::Turn,
+    line::{Lines, Waiter},
+};
 use crate::{
     api::{
         build_request::{BuildRequest, BuildRequestStatus, CurrentRun, RunState},
@@ -61,10 +68,11 @@ pub struct Turns(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     holders: HashMap<Place, ObjectKey>,
-    waiting: HashMap<Place, VecDeque<ObjectKey>>,
     /// Active runs per TenantConnection.
     active: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
-    waiting_for_room: HashMap<ObjectKey, VecDeque<ObjectKey>>,
+    /// How many may be active, where that is bounded; as last said.
+    limits: HashMap<ObjectKey, u32>,
+    lines: Lines,
     /// Who may go on since somebody went to another line, and was not told yet.
     woken: Vec<ObjectKey>,
 }
@@ -107,52 +115,35 @@ fn is_active(run: &CurrentRun) -> bool {
 }
 
 impl Turns {
-    /// Asks for the turn of `me`. Who does not get it stands in line until it asks again, for this place or for another,
-    /// quits, or is forgotten.
-    pub fn ask(&self, me: &ObjectKey, place: &Place, connection: &ObjectKey, limit: Option<u32>) -> Turn {
+    /// Asks for the turn of `wish`. Who does not get it stands in line until it asks again, quits, or is forgotten.
+    pub fn ask(&self, wish: &Wish, place: &Place, connection: &ObjectKey, limit: Option<u32>) -> Turn {
         let mut inner = self.lock();
-        let woken = inner.quit(me, Some(place));
-        inner.woken.extend(woken);
-        if let Some(limit) = limit {
-            let active = inner
-                .active
-                .get(connection)
-                .map_or(0, |set| set.iter().filter(|o| *o != me).count());
-            if active >= limit as usize {
-                let line = inner.waiting_for_room.entry(connection.clone()).or_default();
-                if !line.contains(me) {
-                    line.push_back(me.clone());
-                }
-                return Turn::Full { limit };
-            }
+        inner.limit(connection, limit);
+        let me = &wish.rank.key;
+        if !inner.lines.stands(wish, place, connection) {
+            let woken = inner.quit(me);
+            inner.woken.extend(woken);
+            inner.lines.join(wish, place, connection);
         }
-        let holder = inner.holders.get(place).filter(|holder| *holder != me).cloned();
-        let line = inner.waiting.entry(place.clone()).or_default();
-        let position = line.iter().position(|o| o == me).unwrap_or_else(|| {
-            line.push_back(me.clone());
-            line.len() - 1
-        });
-        if holder.is_none() && position == 0 {
-            line.pop_front();
-            if line.is_empty() {
-                inner.waiting.remove(place);
-            }
-            inner.holders.insert(place.clone(), me.clone());
-            inner
-                .active
-                .entry(connection.clone())
-                .or_default()
-                .insert(me.clone());
-            return Turn::Ours;
+        if let Some(turn) = inner.waits_for(me) {
+            return turn;
         }
-        let holder = holder
-            .or_else(|| line.front().cloned())
-            .map(|o| o.to_string())
-            .unwrap_or_default();
-        Turn::After {
-            position: position + 1,
-            holder,
-        }
+        inner.lines.leave(me);
+        inner.holders.insert(place.clone(), me.clone());
+        inner
+            .active
+            .entry(connection.clone())
+            .or_default()
+            .insert(me.clone());
+        Turn::Ours
+    }
+
+    /// What `wish` still waits for, where it stands in line and its turn has not come: known without a word with the gateway.
+    /// `limit` is that of its connection now.
+    pub fn still(&self, wish: &Wish, connection: &ObjectKey, limit: Option<u32>) -> Option<Turn> {
+        let mut inner = self.lock();
+        inner.limit(connection, limit);
+        inner.lines.has(wish).then(|| inner.waits_for(&wish.rank.key))?
     }
 
     /// Takes note of how the run of `me` stands, as it is written down. Returns who may go on now.
@@ -161,10 +152,11 @@ impl Turns {
         let held = run.filter(|run| holds(run)).map(Place::of);
         let active = run.is_some_and(is_active);
         let mut next = std::mem::take(&mut inner.woken);
-        next.extend(inner.release(me, held.as_ref()));
+        let freed = inner.release(me, held.as_ref());
         if let Some(place) = held {
             inner.holders.entry(place).or_insert_with(|| me.clone());
         }
+        let mut left = Vec::new();
         if active {
             inner
                 .active
@@ -172,22 +164,24 @@ impl Turns {
                 .or_default()
                 .insert(me.clone());
         } else {
-            next.extend(inner.leave(me));
+            left = inner.end(me);
         }
+        next.extend(inner.may_go(&freed, &left));
         next
     }
 
     /// `me` does not want to start anything now: it leaves the lines, and keeps what it holds. Returns who may go on now.
     pub fn quit(&self, me: &ObjectKey) -> Vec<ObjectKey> {
-        self.lock().quit(me, None)
+        self.lock().quit(me)
     }
 
     /// `me` is gone, or wants nothing any more. Returns who may go on now.
     pub fn forget(&self, me: &ObjectKey) -> Vec<ObjectKey> {
         let mut inner = self.lock();
-        let mut next = inner.release(me, None);
-        next.extend(inner.leave(me));
-        next.extend(inner.quit(me, None));
+        let freed = inner.release(me, None);
+        let left = inner.end(me);
+        let mut next = inner.quit(me);
+        next.extend(inner.may_go(&freed, &left));
         next
     }
 
@@ -197,8 +191,83 @@ impl Turns {
 }
 
 impl Inner {
+    fn limit(&mut self, connection: &ObjectKey, limit: Option<u32>) {
+        match limit {
+            Some(limit) => self.limits.insert(connection.clone(), limit),
+            None => self.limits.remove(connection),
+        };
+    }
+
+    /// How many more runs of this connection may be active, beside that of `me`; None where that is not bounded.
+    fn room(&self, connection: &ObjectKey, me: &ObjectKey) -> Option<usize> {
+        let limit = *self.limits.get(connection)? as usize;
+        let active = self.active.get(connection);
+        let others = active.map_or(0, |set| set.iter().filter(|o| *o != me).count());
+        Some(limit.saturating_sub(others))
+    }
+
+    fn has_room(&self, waiter: &Waiter) -> bool {
+        self.room(&waiter.connection, &waiter.rank.key) != Some(0)
+    }
+
+    /// Whether nobody holds the place of `waiter`, and nobody who is before it there could take it.
+    fn has_place(&self, waiter: &Waiter) -> bool {
+        let me = &waiter.rank.key;
+        self.holders.get(&waiter.place).is_none_or(|holder| holder == me)
+            && self.lines.before_at(waiter).all(|other| !self.has_room(other))
+    }
+
+    /// What `me`, who stands in line, has to wait for.
+    fn waits_for(&self, me: &ObjectKey) -> Option<Turn> {
+        let waiter = self.lines.get(me)?;
+        if let Some(room) = self.room(&waiter.connection, me) {
+            // Who is before us and waits for something else as well does not keep us from going.
+            let first = self
+                .lines
+                .before_through(waiter)
+                .filter(|other| self.has_place(other));
+            if first.take(room).count() >= room {
+                return Some(Turn::Full {
+                    limit: self.limits.get(&waiter.connection).copied().unwrap_or_default(),
+                    line: self.lines.position_through(waiter),
+                });
+            }
+        }
+        if self.has_place(waiter) {
+            return None;
+        }
+        let holder = self.holders.get(&waiter.place).filter(|holder| *holder != me);
+        let before = || self.lines.before_at(waiter).next().map(|other| &other.rank.key);
+        Some(Turn::After {
+            line: self.lines.position_at(waiter),
+            holder: holder
+                .or_else(before)
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Who may go on, now that these places are free and these connections have room.
+    fn may_go(&self, places: &[Place], connections: &[ObjectKey]) -> Vec<ObjectKey> {
+        let mut next = Vec::new();
+        for place in places {
+            let first = self.lines.at(place).find(|waiter| self.has_room(waiter));
+            next.extend(first.map(|waiter| waiter.rank.key.clone()));
+        }
+        for connection in connections {
+            // Without a bound nobody waits for room.
+            let active = self.active.get(connection).map_or(0, BTreeSet::len);
+            let limit = self.limits.get(connection).map_or(0, |limit| *limit as usize);
+            let room = limit.saturating_sub(active);
+            let startable = self.lines.through(connection).filter(|w| self.has_place(w));
+            next.extend(startable.take(room).map(|waiter| waiter.rank.key.clone()));
+        }
+        next.retain(|key| self.waits_for(key).is_none());
+        next
+    }
+
     /// Gives back all turns of `me` but the one at `keep`.
-    fn release(&mut self, me: &ObjectKey, keep: Option<&Place>) -> Vec<ObjectKey> {
+    fn release(&mut self, me: &ObjectKey, keep: Option<&Place>) -> Vec<Place> {
         let freed: Vec<Place> = self
             .holders
             .iter()
@@ -209,253 +278,29 @@ impl Inner {
             self.holders.remove(place);
         }
         freed
-            .iter()
-            .filter_map(|place| self.waiting.get(place)?.front().cloned())
-            .collect()
     }
 
-    /// Takes `me` out of the active ones.
-    fn leave(&mut self, me: &ObjectKey) -> Vec<ObjectKey> {
-        let mut next = Vec::new();
+    /// Takes `me` out of the active ones. Returns the connections that have more room now.
+    fn end(&mut self, me: &ObjectKey) -> Vec<ObjectKey> {
+        let mut left = Vec::new();
         for (connection, set) in &mut self.active {
-            if set.remove(me)
-                && let Some(first) = self
-                    .waiting_for_room
-                    .get_mut(connection)
-                    .and_then(VecDeque::pop_front)
-            {
-                next.push(first);
+            if set.remove(me) {
+                left.push(connection.clone());
             }
         }
         self.active.retain(|_, set| !set.is_empty());
-        self.waiting_for_room.retain(|_, line| !line.is_empty());
-        next
+        left
     }
 
-    /// Takes `me` out of all lines but that of `keep`. Who stands first then, where nobody holds the turn, may go on.
-    fn quit(&mut self, me: &ObjectKey, keep: Option<&Place>) -> Vec<ObjectKey> {
-        let mut next = Vec::new();
-        for (place, line) in self.waiting.iter_mut().filter(|(place, _)| Some(*place) != keep) {
-            let was_first = line.front() == Some(me);
-            line.retain(|o| o != me);
-            if was_first && !self.holders.contains_key(place) {
-                next.extend(line.front().cloned());
-            }
+    /// Takes `me` out of the lines. Whom it stood in the way of may go on.
+    fn quit(&mut self, me: &ObjectKey) -> Vec<ObjectKey> {
+        match self.lines.leave(me) {
+            Some(left) => self.may_go(&[left.place], &[left.connection]),
+            None => Vec::new(),
         }
-        self.waiting.retain(|_, line| !line.is_empty());
-        if keep.is_none() {
-            for line in self.waiting_for_room.values_mut() {
-                line.retain(|o| o != me);
-            }
-        }
-        next
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controllers::build_request::decide::testing::object_in;
-    use proptest::prelude::*;
-
-    fn key(name: &str) -> ObjectKey {
-        ObjectKey::new("team", name)
-    }
-
-    fn run(state: RunState, dequeued: bool) -> CurrentRun {
-        let mut run = object_in(state).status.unwrap().run.unwrap();
-        run.dequeued = dequeued;
-        run
-    }
-
-    fn place() -> Place {
-        Place::of(&run(RunState::Sending, false))
-    }
-
-    #[test]
-    fn the_next_may_start_when_the_one_before_has_left_the_queue_of_jenkins() {
-        let turns = Turns::default();
-        let ks = key("ks");
-        assert_eq!(turns.ask(&key("a"), &place(), &ks, None), Turn::Ours);
-        assert_eq!(
-            turns.ask(&key("b"), &place(), &ks, None),
-            Turn::After {
-                position: 1,
-                holder: "team/a".into()
-            }
-        );
-        assert_eq!(
-            turns.ask(&key("c"), &place(), &ks, None),
-            Turn::After {
-                position: 2,
-                holder: "team/a".into()
-            }
-        );
-        for state in [RunState::Sending, RunState::Submitted, RunState::Started] {
-            assert_eq!(
-                turns.note(&key("a"), &ks, Some(&run(state, false))),
-                [],
-                "{state:?}"
-            );
-            assert!(
-                matches!(turns.ask(&key("b"), &place(), &ks, None), Turn::After { .. }),
-                "{state:?}"
-            );
-        }
-        assert_eq!(
-            turns.note(&key("a"), &ks, Some(&run(RunState::Started, true))),
-            [key("b")]
-        );
-        assert!(
-            matches!(turns.ask(&key("c"), &place(), &ks, None), Turn::After { .. }),
-            "b is first"
-        );
-        assert_eq!(turns.ask(&key("b"), &place(), &ks, None), Turn::Ours);
-        assert_eq!(turns.forget(&key("b")), [key("c")]);
-        assert_eq!(turns.ask(&key("c"), &place(), &ks, None), Turn::Ours);
-    }
-
-    #[test]
-    fn other_places_do_not_wait() {
-        let turns = Turns::default();
-        let other = Place {
-            branch: Some("dev".into()),
-            ..place()
-        };
-        assert_eq!(turns.ask(&key("a"), &place(), &key("ks"), None), Turn::Ours);
-        assert_eq!(turns.ask(&key("b"), &other, &key("ks"), None), Turn::Ours);
-    }
-
-    /// A gateway may call its projects as it likes.
-    #[test]
-    fn a_project_of_the_same_name_behind_another_gateway_or_in_another_cluster_is_another_place() {
-        let elsewhere = [
-            Place {
-                endpoint: Some("https://ks.example.org".into()),
-                ..place()
-            },
-            Place {
-                endpoint: None,
-                ..place()
-            },
-            Place {
-                cluster: Some("member-1".into()),
-                ..place()
-            },
-        ];
-        for (n, other) in elsewhere.iter().enumerate() {
-            let turns = Turns::default();
-            let (ks, theirs) = (key("ks"), key("theirs"));
-            // Also after a restart, when all that is known is in the statuses.
-            let mut run = run(RunState::Submitted, false);
-            (run.endpoint, run.cluster) = (other.endpoint.clone(), other.cluster.clone());
-            turns.note(&key("stranger"), &theirs, Some(&run));
-            assert_eq!(turns.ask(&key("a"), &place(), &ks, None), Turn::Ours, "{n}");
-            turns.note(&key("a"), &ks, None);
-            // And whoever comes to where the stranger is, waits.
-            let waits = turns.ask(&key("b"), other, &ks, None);
-            assert!(matches!(waits, Turn::After { .. }), "{n}: {waits:?}");
-        }
-    }
-
-    #[test]
-    fn one_who_waited_and_left_does_not_block_the_line() {
-        let turns = Turns::default();
-        let ks = key("ks");
-        for name in ["a", "b", "c"] {
-            turns.ask(&key(name), &place(), &ks, None);
-        }
-        turns.note(&key("a"), &ks, None);
-        assert_eq!(turns.forget(&key("b")), [key("c")]);
-        assert_eq!(turns.ask(&key("c"), &place(), &ks, None), Turn::Ours);
-    }
-
-    #[test]
-    fn one_who_waits_elsewhere_by_now_or_for_nothing_does_not_block_the_line() {
-        let turns = Turns::default();
-        let ks = key("ks");
-        let other = Place {
-            pipeline: "deploy".into(),
-            ..place()
-        };
-        for name in ["a", "b", "c"] {
-            turns.ask(&key(name), &place(), &ks, None);
-        }
-        turns.note(&key("a"), &ks, None);
-        assert_eq!(turns.ask(&key("b"), &other, &ks, None), Turn::Ours);
-        assert_eq!(turns.note(&key("b"), &ks, None), [key("c")]);
-        assert_eq!(turns.ask(&key("c"), &place(), &ks, None), Turn::Ours);
-
-        turns.ask(&key("a"), &place(), &ks, None);
-        turns.ask(&key("b"), &place(), &ks, None);
-        turns.note(&key("c"), &ks, None);
-        assert_eq!(turns.quit(&key("a")), [key("b")]);
-        assert_eq!(turns.ask(&key("b"), &place(), &ks, None), Turn::Ours);
-    }
-
-    #[test]
-    fn active_runs_are_bounded_per_connection() {
-        let turns = Turns::default();
-        let (ks, other) = (key("ks"), key("other"));
-        let at = |branch: &str| Place {
-            branch: Some(branch.into()),
-            ..place()
-        };
-        assert_eq!(turns.ask(&key("a"), &at("1"), &ks, Some(1)), Turn::Ours);
-        turns.note(&key("a"), &ks, Some(&run(RunState::Started, true)));
-        assert_eq!(
-            turns.ask(&key("b"), &at("2"), &ks, Some(1)),
-            Turn::Full { limit: 1 }
-        );
-        assert_eq!(turns.ask(&key("c"), &at("3"), &other, Some(1)), Turn::Ours);
-        assert_eq!(
-            turns.note(&key("a"), &ks, Some(&run(RunState::Ended, true))),
-            [key("b")]
-        );
-        assert_eq!(turns.ask(&key("b"), &at("2"), &ks, Some(1)), Turn::Ours);
-    }
-
-    #[test]
-    fn a_restart_finds_the_turns_in_the_statuses() {
-        let turns = Turns::default();
-        turns.note(&key("a"), &key("ks"), Some(&run(RunState::Submitted, false)));
-        assert!(matches!(
-            turns.ask(&key("b"), &place(), &key("ks"), None),
-            Turn::After { .. }
-        ));
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order: never two at one place, and whoever waits gets its turn in the end.
-        #[test]
-        fn never_two_at_once_and_nobody_is_forgotten(moves in proptest::collection::vec((0..4usize, 0..3u8), 1..60)) {
-            let turns = Turns::default();
-            let ks = key("ks");
-            let names: Vec<_> = ["a", "b", "c", "d"].iter().map(|n| key(n)).collect();
-            let mut holding: Vec<bool> = vec![false; 4];
-            for (who, what) in moves {
-                match what {
-                    0 => {
-                        if !holding[who] && turns.ask(&names[who], &place(), &ks, None) == Turn::Ours {
-                            holding[who] = true;
-                            turns.note(&names[who], &ks, Some(&run(RunState::Sending, false)));
-                        }
-                    }
-                    1 => if holding[who] {
-                        turns.note(&names[who], &ks, Some(&run(RunState::Started, true)));
-                        holding[who] = false;
-                    },
-                    _ => {
-                        turns.forget(&names[who]);
-                        holding[who] = false;
-                    }
-                }
-                prop_assert!(holding.iter().filter(|h| **h).count() <= 1);
-            }
-            for name in &names {
-                turns.forget(name);
-            }
-            prop_assert_eq!(turns.ask(&names[0], &place(), &ks, None), Turn::Ours);
-        }
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

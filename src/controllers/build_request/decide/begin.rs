@@ -3,10 +3,12 @@
 use super::{Act, Decision, Situation, Standing, Wake, hindered};
 use crate::{
     api::{
-        build_request::{BuildPhase, BuildRequestStatus, CurrentRun, PastRun, RunState, TriggerRung},
+        build_request::{
+            BuildPhase, BuildRequestStatus, CurrentRun, PastRun, QueuePosition, RunState, TriggerRung,
+        },
         conditions::Reason,
     },
-    controllers::build_request::inputs,
+    controllers::build_request::{inputs, turns::InLine},
     gateway::{EncodedBranch, GitBranch, Parameter, Pipeline, ProjectName},
     sinks::log::MIN_MASKED,
     trouble::Trouble,
@@ -49,8 +51,8 @@ pub enum Turn {
     Ours,
     /// So many wait before us, and this one is being started.
     After {
-        /// Place in the queue, from 1.
-        position: usize,
+        /// Where we stand among those who wait for the same pipeline and branch.
+        line: InLine,
         /// `namespace/name` of the one being started.
         holder: String,
     },
@@ -58,6 +60,8 @@ pub enum Turn {
     Full {
         /// `spec.limits.concurrentRuns`.
         limit: u32,
+        /// Where we stand among those who wait for the connection.
+        line: InLine,
     },
 }
 
@@ -76,32 +80,45 @@ pub fn decide(situation: &Situation<'_>, attempt: u32, seen: &Result<Preflight, 
             return decision;
         }
     };
-    let status = situation.status();
-    let (message, wake) = match &ready.turn {
-        Turn::Ours => return send(situation, attempt, ready),
-        Turn::After { position, holder } => (
+    wait(situation, &ready.turn).unwrap_or_else(|| send(situation, attempt, ready))
+}
+
+/// Stands in line; None where it is our turn. What it says changes with what is shown of the place in the line and not more
+/// often, so that many who wait cost few writes.
+pub fn wait(situation: &Situation<'_>, turn: &Turn) -> Option<Decision> {
+    let (line, why) = match turn {
+        Turn::Ours => return None,
+        Turn::After { line, holder } if line.is_exact() => (
+            line,
             format!(
-                "number {position} in the queue: {holder} is being started on the same pipeline and branch, and the \
-                 remote would drop a second start"
+                "{holder} is being started on the same pipeline and branch, and the remote would drop a second start"
             ),
-            Wake::After(std::time::Duration::from_secs(15)),
         ),
-        Turn::Full { limit } => (
+        Turn::After { line, .. } => (
+            line,
+            "builds of the same pipeline and branch are started one after the other".to_owned(),
+        ),
+        Turn::Full { limit, line } => (
+            line,
             format!(
                 "the connection has {limit} active runs, as many as its spec.limits.concurrentRuns allows"
             ),
-            Wake::After(std::time::Duration::from_secs(15)),
         ),
     };
-    Decision::wait(
+    let shown = line.shown();
+    let about = if line.is_exact() { "" } else { "about " };
+    let QueuePosition { position, of } = shown;
+    let mut status = situation.status();
+    status.queue = Some(shown);
+    Some(Decision::wait(
         status,
         Standing::Busy {
             phase: BuildPhase::Queued,
             reason: Reason::Queued,
-            message,
+            message: format!("{about}position {position} of {of} in the queue: {why}"),
         },
-        wake,
-    )
+        Wake::After(line.look_in()),
+    ))
 }
 
 /// Writes the intent down, then sends.
@@ -309,10 +326,13 @@ mod tests {
     fn nothing_is_sent_out_of_turn() {
         for turn in [
             Turn::After {
-                position: 2,
+                line: InLine::new(2, 3),
                 holder: "team/a".into(),
             },
-            Turn::Full { limit: 3 },
+            Turn::Full {
+                limit: 3,
+                line: InLine::new(2, 3),
+            },
         ] {
             let decision = decide(
                 &situation(&object()),
@@ -321,6 +341,8 @@ mod tests {
             );
             assert_eq!(decision.act, Act::Nothing, "{turn:?}");
             assert_eq!(decision.status.run, None, "{turn:?}");
+            let queue = QueuePosition { position: 2, of: 3 };
+            assert_eq!(decision.status.queue, Some(queue), "{turn:?}");
             assert!(
                 matches!(
                     decision.standing,

@@ -13,14 +13,14 @@ use super::{
         decide::{
             Act, Decision, Note, Situation, Step,
             after::ActOutcome,
-            begin::Preflight,
+            begin::{Preflight, Turn},
             collect::{Collected, FetchState},
             find::Found,
             follow::{Asked, Followed},
             ours::{self, TOKEN_ANNOTATION},
         },
         inputs, observe,
-        turns::{Place, Turns},
+        turns::{Place, Turns, Wish},
     },
     breaks::Break,
     build, checks,
@@ -279,6 +279,11 @@ impl Edges for Hands<'_> {
         POLL
     }
 
+    async fn still(&self, object: &Arc<BuildRequest>) -> Option<Turn> {
+        self.turns()
+            .still(&Wish::of(object), &connection_of(object), None)
+    }
+
     async fn begin(&self, object: &Arc<BuildRequest>, attempt: u32) -> Result<Preflight, Trouble> {
         self.ask(|_| Ok(())).await?;
         let mut parameters = given(object);
@@ -300,8 +305,9 @@ impl Edges for Hands<'_> {
         } else {
             TriggerRung::ChosenName
         };
-        let key = ObjectKey::of(object.as_ref());
-        let turn = self.turns().ask(&key, &place, &connection_of(object), None);
+        let turn = self
+            .turns()
+            .ask(&Wish::of(object), &place, &connection_of(object), None);
         Ok(Preflight {
             endpoint: ENDPOINT.into(),
             cluster: None,
