@@ -65,6 +65,10 @@ writes! {
     Stop = "stop",
     /// Remote: the run object is deleted.
     Delete = "delete",
+    /// Here: a finished object is marked as such.
+    Settled = "settled",
+    /// Here: that mark is taken away, since there is something to do again.
+    Unsettled = "unsettled",
     /// Here: our finalizer is taken away.
     FinalizerGone = "finalizer-gone",
     /// Here: the BuildRequest is deleted when its time is over.

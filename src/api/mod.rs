@@ -26,6 +26,11 @@ pub const VERSION: &str = "v1alpha1";
 pub const RECONCILE_REQUESTED_AT: &str = "tenantry.dev/reconcile-requested-at";
 /// Each new value asks a BuildRequest for one more run of the same inputs.
 pub const RERUN_REQUESTED_AT: &str = "tenantry.dev/rerun-requested-at";
+/// Label of an object that is finished and was brought home: nothing is done for it any more until it changes. The operator
+/// writes it and reads it when it starts; without it the object is looked at once more.
+pub const SETTLED: &str = "tenantry.dev/settled";
+/// When a finished object is deleted by its own wish: tells of it, and changes nothing.
+pub const EXPIRES_AT: &str = "tenantry.dev/expires-at";
 /// The finalizer of every kind that has something to do before it goes.
 pub const FINALIZER: &str = "tenantry.dev/finalizer";
 

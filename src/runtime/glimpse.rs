@@ -4,8 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ObjectMeta};
 
-use super::kind::ObjectKey;
-use crate::api::GROUP;
+use super::{
+    kind::ObjectKey,
+    settled::{self, Settled},
+};
+use crate::api::{EXPIRES_AT, GROUP};
 
 /// What is kept of an object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Glimpse {
     pub owner: Option<(String, String)>,
     /// Whether somebody else wrote what it holds.
     pub touched: bool,
+    /// That it is finished, where it says so itself and has not changed since.
+    pub settled: Option<Settled>,
 }
 
 impl Glimpse {
@@ -34,6 +39,7 @@ impl Glimpse {
             fingerprint: fingerprint(meta),
             owner: owner.map(|o| (o.kind.clone(), o.name.clone())),
             touched: is_touched(meta),
+            settled: settled::of(meta),
         }
     }
 }
@@ -47,7 +53,8 @@ pub fn fingerprint(meta: &ObjectMeta) -> u64 {
     meta.deletion_timestamp.is_some().hash(&mut hasher);
     meta.finalizers.hash(&mut hasher);
     for (key, value) in meta.annotations.iter().flatten() {
-        if key.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP) {
+        let ours = key.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP);
+        if ours && key != EXPIRES_AT {
             (key, value).hash(&mut hasher);
         }
     }
@@ -114,6 +121,7 @@ mod tests {
             },
             annotated("kubectl.kubernetes.io/last-applied-configuration", "{}"),
             annotated("tenantry", "x"),
+            annotated(EXPIRES_AT, "2026-11-23T10:00:00Z"),
         ];
         for other in same {
             assert_eq!(fingerprint(&meta()), fingerprint(&other), "{other:?}");

@@ -19,6 +19,8 @@
 //! What the [`harness`] does for it:
 //! - It watches metadata only and keeps one number per object: a hash of generation, deletion, finalizers and our
 //!   annotations. A write of status or labels therefore wakes nobody. The whole object is read live for each reconcile.
+//! - An object that is finished ([`Requeue::Settled`]) gets a mark by which the next process knows so from its metadata, and
+//!   does not read it ([`settled`]).
 //! - An object that no longer parses gets a Warning Event and stops nothing else.
 //! - One reconcile per object at a time, at most `--concurrency` per kind, each bounded in time; a panic is caught.
 //! - [`Requeue`] says what comes next; failures in a row lead to exponential backoff per object, which a change of the
@@ -43,6 +45,7 @@ pub mod reach;
 pub mod reference;
 pub mod references;
 mod sessions;
+pub mod settled;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;

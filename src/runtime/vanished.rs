@@ -46,6 +46,7 @@ impl Told {
                         fingerprint: 0,
                         owner: mark.owner.map(|owner| *owner),
                         touched: true,
+                        settled: None,
                     })
                     .collect();
             }
@@ -64,6 +65,7 @@ mod tests {
             fingerprint: 7,
             owner: owner.map(|owner| ("ArtifactFetch".to_owned(), owner.to_owned())),
             touched: false,
+            settled: None,
         })
     }
 
@@ -95,6 +97,7 @@ mod tests {
                 fingerprint: 0,
                 owner: Some(("ArtifactFetch".into(), "a".into())),
                 touched: true,
+                settled: None,
             }]
         );
         // A listing that broke off and began anew.

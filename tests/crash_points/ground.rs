@@ -392,6 +392,8 @@ fn select(write: Write) -> Select {
         |wanted: &'static str| move |o: &Value| o["metadata"]["labels"]["tenantry.dev/content"] == wanted;
     let state = |wanted: &'static str| move |o: &Value| o["status"]["run"]["state"] == wanted;
     match write {
+        Write::Settled => Select::of("patch buildrequests").with_body(|o| o["metadata"]["labels"][SETTLED].is_string()),
+        Write::Unsettled => Select::of("patch buildrequests").with_body(|o| o["metadata"]["labels"][SETTLED].is_null() && !o["metadata"]["labels"].is_null()),
         Write::FinalizerSet => Select::of("patch buildrequests").with_body(move |o| finalizers(o) > Some(0)),
         Write::FinalizerGone => {
             Select::of("patch buildrequests").with_body(move |o| finalizers(o) == Some(0))

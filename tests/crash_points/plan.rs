@@ -167,6 +167,8 @@ const ROWS: &[Row] = &[
     Row(Write::Stop, Scenario::Cancel, 1),
     Row(Write::Stop, Scenario::Delete, 1),
     Row(Write::Delete, Scenario::Delete, 1),
+    Row(Write::Settled, Scenario::Build, 1),
+    Row(Write::Unsettled, Scenario::Rerun, 1),
     Row(Write::FinalizerGone, Scenario::Delete, 1),
     Row(Write::Expiry, Scenario::Expire, 1),
     Row(Write::Event, Scenario::Build, 2),

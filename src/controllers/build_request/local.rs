@@ -11,6 +11,7 @@ use kube::{
 
 use crate::{
     api::{
+        SETTLED,
         build_request::{BuildRequest, ValueFrom},
         conditions::Reason,
     },
@@ -148,11 +149,33 @@ fn key_missing<'a>(
     )
 }
 
+/// Those BuildRequests of `shard` that are not marked as finished: whoever has a run on the remote is among them.
+pub async fn unfinished_build_requests(
+    client: &kube::Client,
+    scope: &WatchScope,
+    shard: &Shard,
+) -> Result<Vec<BuildRequest>, Trouble> {
+    let unmarked = format!("!{SETTLED}");
+    let query = match shard.query() {
+        Some(query) => format!("{query},{unmarked}"),
+        None => unmarked,
+    };
+    build_requests(client, scope, Some(query)).await
+}
+
 /// All BuildRequests of `shard` in the namespaces that this operator looks after, page by page. One that does not parse does not hide the others.
 pub async fn all_build_requests(
     client: &kube::Client,
     scope: &WatchScope,
     shard: &Shard,
+) -> Result<Vec<BuildRequest>, Trouble> {
+    build_requests(client, scope, shard.query()).await
+}
+
+async fn build_requests(
+    client: &kube::Client,
+    scope: &WatchScope,
+    query: Option<String>,
 ) -> Result<Vec<BuildRequest>, Trouble> {
     const PAGE: u32 = 500;
     let resource = ApiResource::erase::<BuildRequest>(&());
@@ -172,7 +195,7 @@ pub async fn all_build_requests(
     let mut all = Vec::new();
     for api in apis {
         let mut params = ListParams::default().limit(PAGE);
-        params.label_selector = shard.query();
+        params.label_selector.clone_from(&query);
         loop {
             let page = tokio::time::timeout(API_LIMIT, api.list(&params))
                 .await

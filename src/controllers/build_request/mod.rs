@@ -125,7 +125,8 @@ impl Reconciler for BuildRequests {
         let object = self.finalizer(object).await?;
         let (object, again) = self.mend_log(object).await?;
         let next = cycle::run(|| Live::new(self), object).await.map(requeue)?;
-        Ok(if again && next == Requeue::OnChange {
+        let rests = matches!(next, Requeue::OnChange | Requeue::Settled { .. });
+        Ok(if again && rests {
             Requeue::Backoff { at_least: None }
         } else {
             next
@@ -188,13 +189,14 @@ fn requeue(wake: Wake) -> Requeue {
         Wake::After(pause) => Requeue::After(pause),
         Wake::Backoff => Requeue::Backoff { at_least: None },
         Wake::OnChange => Requeue::OnChange,
+        Wake::Settled(until) => Requeue::Settled { until },
     }
 }
 
 impl BuildRequests {
     /// Reads whose turn it is from the statuses, before anything is started in this life.
     async fn load(&self) -> Result<(), ReconcileError> {
-        let all = local::all_build_requests(&self.ctx.client, &self.scope, &self.ctx.shard)
+        let all = local::unfinished_build_requests(&self.ctx.client, &self.scope, &self.ctx.shard)
             .await
             .map_err(|trouble| ReconcileError::Other(trouble.message))?;
         let now = Timestamp::now();

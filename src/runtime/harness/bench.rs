@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{Bell, Env, ReconcileError, Reconciler, Requeue, run::Loop};
 use crate::{
-    api::{FINALIZER, TenantConnection},
+    api::{FINALIZER, SETTLED, TenantConnection},
     runtime::{
         backoff::{BackoffPolicy, Backoffs},
         events::Announcer,
@@ -154,11 +154,20 @@ pub struct Bench {
     pub running: tokio::task::JoinHandle<()>,
 }
 
-/// The API server: any object there is, but those named `bad` do not parse and `missing` is not there.
+/// The API server: any object there is, but those named `bad` do not parse and `missing` is not there. `worn` wears the mark
+/// of a finished object that is not true of it.
 fn answer(request: &Request<Body>) -> (u16, Value) {
     let path = request.uri().path();
     let name = path.rsplit('/').next().unwrap_or_default();
     let metadata = json!({"name": name, "namespace": "team", "uid": "u", "resourceVersion": "1"});
+    let metadata = match name {
+        "worn" => {
+            let mut metadata = metadata;
+            metadata["labels"] = json!({SETTLED: "0123"});
+            metadata
+        }
+        _ => metadata,
+    };
     match (request.method(), name) {
         (&Method::GET, "missing") => (
             404,
@@ -225,7 +234,8 @@ pub fn bench(concurrency: usize, behaviour: impl Fn(&str, usize) -> Act + Send +
         behaviour: Box::new(behaviour),
         log: log.clone(),
     };
-    let run = Loop::new(script, env, receiver, rings);
+    let mut run = Loop::new(script, env, receiver, rings);
+    run.owns(Kind::Job);
     Bench {
         log,
         sightings,
@@ -289,5 +299,6 @@ pub fn glimpse(name: &str, fingerprint: u64) -> Glimpse {
         fingerprint,
         owner: None,
         touched: false,
+        settled: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::runtime::{glimpse::Glimpse, kind::ObjectKey, watches::Seen};
+use crate::runtime::{glimpse::Glimpse, kind::ObjectKey, settled::Settled, watches::Seen};
 
 /// Which objects of a kind there are.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ struct Mark {
     shard: usize,
     /// The listing in which it was last told.
     round: u64,
+    /// Whether it says that it is finished.
+    settled: bool,
 }
 
 /// What a sighting means.
@@ -24,6 +26,8 @@ struct Mark {
 pub enum News {
     /// New, or changed in what matters.
     Changed(ObjectKey),
+    /// It is finished, and was not known before or said so not yet: there is nothing to do, or not before that time.
+    Settled(ObjectKey, Settled),
     /// No longer there.
     Gone(ObjectKey),
 }
@@ -37,17 +41,28 @@ impl Known {
                 *round += 1;
                 Vec::new()
             }
-            Seen::Object(Glimpse { key, fingerprint, .. }) => {
+            Seen::Object(Glimpse {
+                key,
+                fingerprint,
+                settled,
+                ..
+            }) => {
                 let mark = Mark {
                     fingerprint,
                     shard,
                     round: *round,
+                    settled: settled.is_some(),
                 };
                 let before = self.objects.insert(key.clone(), mark);
-                if before.is_some_and(|b| b.fingerprint == fingerprint) {
-                    return Vec::new();
+                let same = before.as_ref().is_some_and(|b| b.fingerprint == fingerprint);
+                let was_settled = before.is_some_and(|b| b.settled);
+                match settled {
+                    // Somebody took the mark away: he wants it to be looked at.
+                    None if same && !was_settled => Vec::new(),
+                    None => vec![News::Changed(key)],
+                    Some(_) if same && was_settled => Vec::new(),
+                    Some(settled) => vec![News::Settled(key, settled)],
                 }
-                vec![News::Changed(key)]
             }
             Seen::Gone(Glimpse { key, .. }) => {
                 self.objects.remove(&key);
@@ -61,6 +76,11 @@ impl Known {
                     .collect()
             }
         }
+    }
+
+    /// Whether there is such an object, and it says that it is finished.
+    pub fn is_settled(&self, key: &ObjectKey) -> bool {
+        self.objects.get(key).is_some_and(|mark| mark.settled)
     }
 
     /// Whether there is such an object.
@@ -83,7 +103,15 @@ mod tests {
             fingerprint,
             owner: None,
             touched: false,
+            settled: None,
         }
+    }
+
+    fn settled(name: &str, fingerprint: u64) -> Seen {
+        Seen::Object(Glimpse {
+            settled: Some(Settled { until: None }),
+            ..glimpse(name, fingerprint)
+        })
     }
 
     fn object(name: &str, fingerprint: u64) -> Seen {
@@ -104,6 +132,29 @@ mod tests {
             known.learn(0, object("a", 2)),
             [News::Changed(key("a"))],
             "made again"
+        );
+    }
+
+    #[test]
+    fn what_is_finished_is_no_work_until_it_changes_or_loses_its_mark() {
+        let mut known = Known::default();
+        let rests = || vec![News::Settled(key("a"), Settled { until: None })];
+        assert_eq!(known.learn(0, settled("a", 1)), rests(), "found so");
+        assert!(known.is_settled(&key("a")));
+        assert_eq!(known.learn(0, settled("a", 1)), []);
+        assert_eq!(known.learn(0, object("a", 2)), [News::Changed(key("a"))], "stale");
+        assert!(!known.is_settled(&key("a")));
+        assert_eq!(known.learn(0, object("a", 2)), []);
+        assert_eq!(known.learn(0, settled("a", 2)), rests(), "marked");
+        assert_eq!(
+            known.learn(0, object("a", 2)),
+            [News::Changed(key("a"))],
+            "taken away"
+        );
+        assert_eq!(
+            known.learn(0, settled("a", 3)),
+            rests(),
+            "changed and marked at once"
         );
     }
 

@@ -2,13 +2,16 @@
 
 #[cfg(test)]
 mod bench;
+mod invalid;
 mod known;
+mod marks;
 mod run;
 mod shares;
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kube::core::Status;
 use tokio::sync::mpsc;
 
@@ -63,7 +66,12 @@ pub trait Reconciler: Send + Sync + 'static {
 pub enum Requeue {
     /// Nothing, until the object or something it refers to changes.
     OnChange,
-    /// The same, and a look after so long at the latest. Not a failure.
+    /// The same, and nothing is left to do, not for the next process either: it is told so by a [mark](super::settled).
+    Settled {
+        /// When to look again nevertheless.
+        until: Option<Timestamp>,
+    },
+    /// Nothing until something changes, and a look after so long at the latest. Not a failure.
     After(Duration),
     /// Something failed that time may mend: again after the object's backoff, and not before `at_least`.
     Backoff {

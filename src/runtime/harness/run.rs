@@ -8,12 +8,8 @@ use std::{
 };
 
 use futures::FutureExt;
-use kube::{
-    Api, Resource,
-    api::{Patch, PatchParams},
-    core::PartialObjectMeta,
-};
-use serde_json::json;
+use jiff::Timestamp;
+use kube::{Resource, core::PartialObjectMeta};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -24,11 +20,11 @@ use tracing::Instrument as _;
 use super::{
     Env, ReconcileError, Reconciler, Requeue,
     known::{Known, News},
-    let_go_refused,
+    marks,
     shares::{Shares, share},
 };
 use crate::{
-    api::{FINALIZER, conditions::Reason},
+    api::conditions::Reason,
     runtime::{
         kind::{Kind, ObjectKey, Watched},
         metrics::ReconcileResult,
@@ -39,7 +35,7 @@ use crate::{
 };
 
 /// How long reading one object, or letting it go, may take.
-const READ_LIMIT: Duration = Duration::from_secs(30);
+pub const READ_LIMIT: Duration = Duration::from_secs(30);
 /// After somebody else changed the object: soon, and with each further time in a row later, up to 64 times as long.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 const CONFLICT_DOUBLINGS: u32 = 6;
@@ -174,11 +170,19 @@ impl<R: Reconciler> Loop<R> {
         for news in self.known.learn(sighting.shard, sighting.what) {
             match news {
                 News::Changed(key) => self.wake(key),
+                News::Settled(key, settled) => self.rests(&key, settled.until),
                 News::Gone(key) => {
                     self.queue.forget(&key);
                     self.worker.forget(&key);
                 }
             }
+        }
+    }
+
+    /// A finished object: nothing to do, or not before `until`.
+    fn rests(&mut self, key: &ObjectKey, until: Option<Timestamp>) {
+        if let Some(at) = until.and_then(|until| Instant::now().checked_add(marks::left_until(until))) {
+            self.queue.push(key.clone(), at);
         }
     }
 
@@ -195,7 +199,10 @@ impl<R: Reconciler> Loop<R> {
         };
         let owner = ObjectKey::new(glimpse.key.namespace, name);
         if self.owned.contains(&sighting.kind) {
-            self.wake(owner);
+            // A finished object waits for nothing that it owns; after a start there is one of these for each of them.
+            if !self.known.is_settled(&owner) {
+                self.wake(owner);
+            }
         } else if self.minded.contains(&sighting.kind) && (gone || glimpse.touched) {
             self.worker.reconciler.disturbed(&owner);
             self.wake(owner);
@@ -228,6 +235,7 @@ impl<R: Reconciler> Loop<R> {
         let pause = match &end {
             End::Requeue(Requeue::OnChange) | End::Invalid | End::Gone | End::Parked => None,
             End::Requeue(Requeue::After(pause)) => Some(*pause),
+            End::Requeue(Requeue::Settled { until }) => until.map(marks::left_until),
             End::Requeue(Requeue::Backoff { at_least }) => Some(backoff(at_least.unwrap_or_default())),
             End::Failed(error) if error.is_conflict() => {
                 Some(CONFLICT_PAUSE * 2_u32.pow((conflicts - 1).min(CONFLICT_DOUBLINGS)))
@@ -294,9 +302,9 @@ impl<R: Reconciler> Loop<R> {
 }
 
 /// What a single reconcile needs.
-struct Worker<R: Reconciler> {
+pub struct Worker<R: Reconciler> {
     reconciler: R,
-    env: Env,
+    pub(super) env: Env,
     references: ReferenceIndex,
     shares: Shares,
 }
@@ -360,6 +368,10 @@ impl<R: Reconciler> Worker<R> {
             self.forget(key);
             return End::Gone;
         }
+        let object = match marks::take_off_stale(&self.env.client, key, object).await {
+            Ok(object) => object,
+            Err(error) => return End::Failed(error),
+        };
         // Before the reconcile reads what is referred to: a change after that read then finds its way here.
         let references = self.reconciler.references(&object);
         *connection = references
@@ -377,7 +389,12 @@ impl<R: Reconciler> Worker<R> {
         }
         let object = Arc::new(object);
         match self.reconciler.reconcile(Arc::clone(&object)).await {
-            Ok(requeue) => End::Requeue(requeue),
+            Ok(requeue) => {
+                if let Requeue::Settled { until } = requeue {
+                    marks::put_on(&self.env.client, key, object.as_ref(), until).await;
+                }
+                End::Requeue(requeue)
+            }
             Err(error) => {
                 self.tell(object.as_ref(), &error).await;
                 End::Failed(error)
@@ -418,55 +435,6 @@ impl<R: Reconciler> Worker<R> {
             }
         };
         parse(&text).map_err(|why| ReconcileError::Other(format!("read {} {key}: {why}", R::Kind::KIND)))
-    }
-
-    /// Tells people about an object that does not parse. One that is being deleted is let go, since nobody else would.
-    async fn report_invalid(
-        &self,
-        meta: &PartialObjectMeta<R::Kind>,
-        why: &str,
-    ) -> Result<(), ReconcileError> {
-        let key = ObjectKey::of(meta);
-        tracing::warn!(kind = %R::Kind::KIND, object = %key, "stored object cannot be read: {why}");
-        let deleting = meta.metadata.deletion_timestamp.is_some();
-        let advice = if deleting {
-            "it is deleted without a clean-up"
-        } else {
-            "correct it or delete it"
-        };
-        self.env
-            .announcer
-            .warning(
-                meta,
-                Reason::InvalidSpec,
-                format!("this stored object cannot be read ({why}): {advice}"),
-            )
-            .await;
-        let finalizers = meta.metadata.finalizers.clone().unwrap_or_default();
-        if !deleting || !finalizers.iter().any(|f| f == FINALIZER) {
-            return Ok(());
-        }
-        let left: Vec<_> = finalizers.into_iter().filter(|f| f != FINALIZER).collect();
-        let patch = Patch::Merge(json!({"metadata": {
-            "finalizers": left,
-            "resourceVersion": meta.metadata.resource_version,
-        }}));
-        let api: Api<PartialObjectMeta<R::Kind>> = Api::namespaced(self.env.client.clone(), &key.namespace);
-        let what = format!("let go {} {key}", R::Kind::KIND);
-        let params = PatchParams::default();
-        let error = match timeout(READ_LIMIT, api.patch_metadata(&key.name, &params, &patch)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(()),
-            Ok(Err(error)) => ReconcileError::api(what)(error),
-            Err(_) => ReconcileError::Other(format!("{what}: the API server did not answer in time")),
-        };
-        if let Some(words) = error.refusal() {
-            self.env
-                .announcer
-                .warning(meta, Reason::InvalidSpec, let_go_refused(words))
-                .await;
-        }
-        Err(error)
     }
 
     fn forget(&self, key: &ObjectKey) {

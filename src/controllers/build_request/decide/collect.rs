@@ -211,7 +211,6 @@ fn settle(
     let spec = &situation.object.spec;
     let phase = outcome::phase(outcome, spec);
     let good = outcome::is_success(outcome, spec);
-    let wake = spec.ttl_after_finished.map_or(Wake::OnChange, |_| Wake::Now);
     let standing = match &artifacts {
         _ if !good => Standing::Stuck {
             phase,
@@ -234,7 +233,7 @@ fn settle(
         },
     };
     status.input = None;
-    let mut decision = Decision::wait(status, standing, wake);
+    let mut decision = Decision::wait(status, standing, Wake::Now);
     decision.artifacts = artifacts;
     decision
 }

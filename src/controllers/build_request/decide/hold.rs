@@ -51,14 +51,11 @@ pub fn wait_to_retry(situation: &Situation<'_>, at: Timestamp, attempt: u32) -> 
 
 /// All is done; what is left is the object's time to live.
 pub fn rest(situation: &Situation<'_>, expires_in: Option<Duration>) -> Decision {
-    let decision = Decision::wait(situation.status(), Standing::Unchanged, Wake::OnChange);
+    let until = expires_in.and_then(|left| situation.now.checked_add(left).ok());
+    let decision = Decision::wait(situation.status(), Standing::Unchanged, Wake::Settled(until));
     match expires_in {
-        None => decision,
         Some(left) if left.is_zero() => decision.act(Act::DeleteSelf),
-        Some(left) => Decision {
-            wake: Wake::After(left),
-            ..decision
-        },
+        _ => decision,
     }
 }
 
@@ -74,10 +71,10 @@ mod tests {
     fn an_object_goes_when_its_time_is_over_and_not_before() {
         let object = settled(Outcome::Succeeded);
         let s = situation(&object);
-        assert_eq!(rest(&s, None).wake, Wake::OnChange);
+        assert_eq!(rest(&s, None).wake, Wake::Settled(None));
         assert_eq!(
             rest(&s, Some(Duration::from_secs(3))).wake,
-            Wake::After(Duration::from_secs(3))
+            Wake::Settled(Some(s.now + Duration::from_secs(3)))
         );
         assert_eq!(rest(&s, Some(Duration::from_secs(3))).act, Act::Nothing);
         assert_eq!(rest(&s, Some(Duration::ZERO)).act, Act::DeleteSelf);

@@ -101,6 +101,8 @@ pub enum Wake {
     Backoff,
     /// When something changes.
     OnChange,
+    /// The same, and it is finished: not before that time, if there is one.
+    Settled(Option<Timestamp>),
 }
 
 /// How the object stands, from which all conditions are made.

@@ -260,6 +260,10 @@ impl World {
                 *failures = 0;
                 Some(pause)
             }
+            Ok(Wake::Settled(until)) => {
+                *failures = 0;
+                until.map(|until| Duration::try_from(until.duration_since(inner.now)).unwrap_or_default())
+            }
             Ok(Wake::OnChange) => {
                 *failures = 0;
                 None
