@@ -1,7 +1,14 @@
 //! The watches: one per kind and namespace, shared by all controllers, metadata only. What they see is cut down to a
 //! [`Sighting`] at once, so that nothing of an object stays in memory but its name and one number.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     FutureExt, StreamExt,
@@ -10,7 +17,10 @@ use futures::{
 use kube::{
     Api, Client,
     core::PartialObjectMeta,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, InitialListStrategy, watcher},
+    },
 };
 use tokio::sync::mpsc;
 
@@ -112,6 +122,8 @@ struct Tellers {
     readiness: Readiness,
     metrics: Arc<Metrics>,
     doubt: Doubt,
+    /// Whether the API server lists by streaming, as far as is known.
+    streams: Arc<AtomicBool>,
 }
 
 impl Tellers {
@@ -163,6 +175,7 @@ impl Watches {
     /// Watches until dropped. Never ends by itself: a watch that fails is begun again.
     pub fn run(self, client: Client, readiness: Readiness, metrics: Arc<Metrics>) -> BoxFuture<'static, ()> {
         let shards = self.scope.shards();
+        let streams = Arc::new(AtomicBool::new(true));
         let (doubt, look) = reach::watch_over(client.clone(), readiness.clone());
         let watches = self.kinds.into_iter().map(|(kind, watch)| {
             readiness.lacks(watch_name(kind), format!("{} are not listed yet", kind.plural()));
@@ -174,6 +187,7 @@ impl Watches {
                 readiness: readiness.clone(),
                 metrics: metrics.clone(),
                 doubt: doubt.clone(),
+                streams: streams.clone(),
             };
             (watch.start)(client.clone(), shards.clone(), tellers)
         });
@@ -242,6 +256,12 @@ async fn watch_shard<K: Watched>(
             K::SELECTOR.map(Into::into)
         },
         timeout: Some(u32::try_from(tellers.life.as_secs().max(1)).unwrap_or(u32::MAX)),
+        // Object by object in one request: a page of thousands need not be held, here or by the API server.
+        initial_list_strategy: if tellers.streams.load(Ordering::Relaxed) {
+            InitialListStrategy::StreamingList
+        } else {
+            InitialListStrategy::ListWatch
+        },
         ..watcher::Config::default()
     };
     let mut events = watcher(api, config).default_backoff().boxed();
@@ -274,6 +294,12 @@ async fn watch_shard<K: Watched>(
             }
             Ok(watcher::Event::Delete(object)) => Seen::Gone(Glimpse::of(&object.metadata)),
             Ok(watcher::Event::InitDone) => Seen::Relisted,
+            Err(error) if listing && is_refused_stream(&error) => {
+                if tellers.streams.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the API server does not stream lists: they are read page by page");
+                }
+                return;
+            }
             Err(error) => {
                 tellers.metrics.watch_failed(K::KIND);
                 let (message, hopeless) = explain(K::KIND, namespace, &error);
@@ -281,7 +307,7 @@ async fn watch_shard<K: Watched>(
                 if is_doubtful(&error) {
                     tellers.doubt.raise();
                 }
-                if hopeless || matches!(error, watcher::Error::InitialListFailed(_)) {
+                if hopeless || listing {
                     tellers.readiness.lacks(watch_name(K::KIND), message);
                 }
                 if hopeless {
@@ -303,6 +329,15 @@ async fn watch_shard<K: Watched>(
             on_listed();
         }
     }
+}
+
+/// Whether the API server does not know how to list by a watch, as one before 1.32 or with the feature `WatchList` off.
+fn is_refused_stream(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
+        return false;
+    };
+    let words = ["sendInitialEvents", "resourceVersionMatch"];
+    matches!(status.code, 400 | 422) && words.iter().any(|word| status.message.contains(word))
 }
 
 /// Whether the API server itself may be away.

@@ -64,8 +64,16 @@ async fn silence(life: Duration) {
 /// How often all objects were listed of the kinds that are listed for watches only.
 fn lists(stage: &Behind) -> usize {
     let plurals = ["buildrequests", "tenantconnections", "artifactfetches", "secrets"];
-    let count = |plural| stage.proxy.count(&Select::of(&format!("list {plural}")));
-    plurals.map(count).iter().sum()
+    plurals.map(|plural| listed(stage, plural)).iter().sum()
+}
+
+/// How often all objects of a kind were listed, page by page or by streaming.
+fn listed(stage: &Behind, plural: &str) -> usize {
+    let pages = stage.proxy.count(&Select::of(&format!("list {plural}")));
+    pages
+        + stage
+            .proxy
+            .count(&Select::of(&format!("watch {plural}")).that_lists())
 }
 
 /// With the life of production in the long form: see `docs/reliability.md`.
@@ -90,14 +98,16 @@ async fn lists_and_watches_that_are_not_answered_are_asked_for_again() {
     stage
         .proxy
         .fault(ApiFault::once(watches.clone(), ApiAction::Hang));
-    // Too old to go on, so that all are listed again; and that listing hangs.
-    let old = Refusal::code(410);
-    stage
-        .proxy
-        .fault(ApiFault::once(watches.clone(), ApiAction::WatchError(old)));
-    stage
-        .proxy
-        .fault(ApiFault::once(Select::of("list buildrequests"), ApiAction::Hang));
+    // Too old to go on, so that all are listed again; that listing breaks off, and the next one hangs.
+    let old = || ApiAction::WatchError(Refusal::code(410));
+    let listing = watches.clone().that_lists();
+    for fault in [
+        ApiFault::once(watches.clone(), old()),
+        ApiFault::once(listing.clone(), old()),
+        ApiFault::once(listing, ApiAction::Hang),
+    ] {
+        stage.proxy.fault(fault);
+    }
     let begun = Instant::now();
     assert!(stage.proxy.drop_watches(&watches) > 0, "no watch is open");
     stage.long_build("new", json!({})).await;
@@ -138,7 +148,7 @@ async fn what_changed_while_etcd_was_compacted_is_seen() {
         stage.long_build(name, json!({"deletionPolicy": "Abort"})).await;
         stage.until_running(name).await;
     }
-    let listed = stage.proxy.count(&Select::of("list buildrequests"));
+    let listed_before = listed(&stage, "buildrequests");
     let (before, _) = expired(&mut stage);
 
     stage.proxy.refuse().await;
@@ -184,7 +194,7 @@ async fn what_changed_while_etcd_was_compacted_is_seen() {
     }
     let (after, log) = expired(&mut stage);
     assert!(after > before, "nothing was too old: {log}");
-    assert!(stage.proxy.count(&Select::of("list buildrequests")) > listed);
+    assert!(listed(&stage, "buildrequests") > listed_before);
     for name in ["held", "new", "runs"] {
         stage.finish(name, "SUCCESS").await;
         stage.assert_built_once_and_whole(name).await;
@@ -232,7 +242,8 @@ async fn compact(cluster: &TestCluster) {
 /// More objects than a page of a list holds.
 const MANY: usize = 520;
 
-/// 410 in the middle of a list, in a watch and as the answer to one.
+/// 410 in the middle of a list that comes page by page, from an API server that does not stream them, and as the answer to a
+/// watch.
 #[tokio::test]
 async fn a_list_that_expires_in_its_middle_is_begun_again_and_so_is_a_watch_that_is_refused() {
     let mut stage = Behind::new().await;
@@ -255,6 +266,13 @@ async fn a_list_that_expires_in_its_middle_is_begun_again_and_so_is_a_watch_that
     stage
         .proxy
         .fault(ApiFault::once(watches.clone(), ApiAction::Refuse(old())));
+    let refused = Refusal::code(422).saying(
+        "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless WatchList is enabled",
+    );
+    let streamed = watches.clone().that_lists();
+    stage
+        .proxy
+        .fault(ApiFault::once(streamed, ApiAction::Refuse(refused)));
     stage
         .proxy
         .fault(ApiFault::once(lists.clone(), ApiAction::Refuse(old())).after(1));

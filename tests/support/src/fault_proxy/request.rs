@@ -18,6 +18,8 @@ pub struct ApiRequest {
     pub namespace: String,
     /// The object's name; empty in a list, a watch or a create.
     pub name: String,
+    /// Whether it is a watch that begins with a list of all there is.
+    pub lists: bool,
 }
 
 impl ApiRequest {
@@ -55,6 +57,7 @@ impl ApiRequest {
             subresource: part(2),
             namespace: namespace.to_owned(),
             name,
+            lists: verb == "watch" && query.split('&').any(|pair| pair == "sendInitialEvents=true"),
         }
     }
 }
@@ -80,6 +83,7 @@ pub struct Select {
     subresource: Option<String>,
     namespace: Option<String>,
     name: Option<String>,
+    lists: bool,
     body: Option<Test>,
 }
 
@@ -136,6 +140,13 @@ impl Select {
         self
     }
 
+    /// Only a watch that begins with a list of all there is.
+    #[must_use]
+    pub fn that_lists(mut self) -> Self {
+        self.lists = true;
+        self
+    }
+
     /// Only with a JSON body for which this holds: `|o| o["status"]["phase"] == "Collecting"`.
     #[must_use]
     pub fn with_body(mut self, holds: impl Fn(&Value) -> bool + Send + Sync + 'static) -> Self {
@@ -151,6 +162,7 @@ impl Select {
             && fits(&self.subresource, &request.subresource)
             && fits(&self.namespace, &request.namespace)
             && fits(&self.name, &request.name)
+            && (!self.lists || request.lists)
             && self
                 .body
                 .as_ref()
