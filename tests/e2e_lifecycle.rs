@@ -397,7 +397,8 @@ async fn a_build_costs_few_reconciles_and_writes_and_tells_what_happened() {
             json!({"parameters": parameters(&[("DURATION", "10"), ("LOG_BYTES", "4000")])}),
         )
         .await;
-    let object = stage.until_ready("calm").await;
+    stage.until_ready("calm").await;
+    let object = stage.until_settled("calm").await;
     // What happened is told after it was written down.
     wait_for("the Event of the end", PATIENCE, async || {
         let events = stage.events("calm").await;

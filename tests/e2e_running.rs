@@ -377,7 +377,8 @@ async fn a_kill_in_any_phase_costs_nothing() {
     stage.kill_operator();
     control.jenkins_up().unwrap();
     stage.restart_operator().await;
-    let (object, _) = stage.until_stalled("kill", "BuildFailed").await;
+    stage.until_stalled("kill", "BuildFailed").await;
+    let object = stage.until_settled("kill").await;
     assert_log_is_whole(&stage, &object, "build").await;
     let asked = stage.simulator.ledger().snapshot().requests.len();
     stage.restart_operator().await;

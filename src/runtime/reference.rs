@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use crate::api::{
-    self, FINALIZER, GROUP, RECONCILE_REQUESTED_AT, RERUN_REQUESTED_AT, VERSION,
+    self, EXPIRES_AT, FINALIZER, GROUP, RECONCILE_REQUESTED_AT, RERUN_REQUESTED_AT, SETTLED, VERSION,
     conditions::{ConditionType, Reason},
 };
 
@@ -120,6 +120,15 @@ impl Page {
         ));
         self.line(&format!(
             "| `{RERUN_REQUESTED_AT}` | BuildRequest | Each new value asks for one more run of the same inputs. |"
+        ));
+        self.line(&format!(
+            "| `{EXPIRES_AT}` | BuildRequest | When a finished one deletes itself (`spec.ttlAfterFinished`). Written by the \
+             operator, to tell of it. |"
+        ));
+        self.line("");
+        self.line(&format!(
+            "The operator puts the label `{SETTLED}` on a BuildRequest or ArtifactFetch that is finished: its next process does \
+             not look at such an object again until it changes. Taking the label away asks for a look."
         ));
         self.line("");
         self.line(&format!(

@@ -1,8 +1,9 @@
 //! The mark of a finished object: the label `tenantry.dev/settled`, by which the metadata alone tells the next process that
 //! there is nothing to do, so that it need not read the object. Pure.
 //!
-//! Its value is a digest of all that is acted on in the metadata: whatever changes there makes the mark stale, and so does
-//! another object that was made from a copy of this one. Who takes the label away asks for one more look.
+//! Its value is a digest of all that is acted on in the metadata, and how many ConfigMaps the object holds. Whatever changes
+//! there makes the mark stale, and an object that was made from a copy of this one has none. Where ConfigMaps are missing
+//! after a start, the object is looked at. Who takes the label away asks for one more look.
 
 use std::fmt::Write as _;
 
@@ -19,11 +20,13 @@ const EDITION: &str = "1";
 /// Bytes of the digest that go into the label.
 const LENGTH: usize = 16;
 
-/// What a mark that holds says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a mark says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// When the object is to be looked at again; None is never.
     pub until: Option<Timestamp>,
+    /// How many ConfigMaps hold what it brought home.
+    pub holds: u32,
 }
 
 /// The mark that an object with this metadata wears, where it is true of it.
@@ -34,7 +37,9 @@ pub fn of(meta: &ObjectMeta) -> Option<Settled> {
         None => None,
         Some(text) => Some(text.parse().ok()?),
     };
-    (meta.deletion_timestamp.is_none() && *worn == digest(meta, until)).then_some(Settled { until })
+    let holds = worn.rsplit_once('.')?.1.parse().ok()?;
+    let said = Settled { until, holds };
+    (meta.deletion_timestamp.is_none() && *worn == value(meta, said)).then_some(said)
 }
 
 /// Whether it wears a mark, true or stale.
@@ -45,8 +50,8 @@ pub fn is_worn(meta: &ObjectMeta) -> bool {
 }
 
 /// The merge patch that puts the mark on an object with this metadata.
-pub fn put_on(meta: &ObjectMeta, until: Option<Timestamp>) -> Value {
-    patch(Some(digest(meta, until)), until)
+pub fn put_on(meta: &ObjectMeta, settled: Settled) -> Value {
+    patch(Some(value(meta, settled)), settled.until)
 }
 
 /// The merge patch that takes the mark away, under the version that was read.
@@ -56,14 +61,14 @@ pub fn take_off(meta: &ObjectMeta) -> Value {
     patch
 }
 
-fn patch(digest: Option<String>, until: Option<Timestamp>) -> Value {
+fn patch(value: Option<String>, until: Option<Timestamp>) -> Value {
     json!({"metadata": {
-        "labels": {SETTLED: digest},
+        "labels": {SETTLED: value},
         "annotations": {EXPIRES_AT: until.map(|at| at.to_string())},
     }})
 }
 
-fn digest(meta: &ObjectMeta, until: Option<Timestamp>) -> String {
+fn value(meta: &ObjectMeta, settled: Settled) -> String {
     let mut hasher = Sha256::new();
     // Each part with its length, so that two never read as one.
     let mut part = |text: &str| {
@@ -73,7 +78,7 @@ fn digest(meta: &ObjectMeta, until: Option<Timestamp>) -> String {
     part(EDITION);
     part(meta.uid.as_deref().unwrap_or_default());
     part(&meta.generation.unwrap_or_default().to_string());
-    part(&until.map(|at| at.to_string()).unwrap_or_default());
+    part(&settled.until.map(|at| at.to_string()).unwrap_or_default());
     for finalizer in meta.finalizers.iter().flatten() {
         part(finalizer);
     }
@@ -88,6 +93,7 @@ fn digest(meta: &ObjectMeta, until: Option<Timestamp>) -> String {
     for byte in &hasher.finalize()[..LENGTH] {
         let _ = write!(text, "{byte:02x}");
     }
+    let _ = write!(text, ".{}", settled.holds);
     text
 }
 
@@ -127,7 +133,7 @@ mod tests {
     }
 
     fn marked(until: Option<Timestamp>) -> ObjectMeta {
-        apply(plain(), &put_on(&plain(), until))
+        apply(plain(), &put_on(&plain(), Settled { until, holds: 2 }))
     }
 
     #[test]
@@ -135,9 +141,10 @@ mod tests {
         let later: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         for until in [None, Some(later)] {
             let meta = marked(until);
-            assert_eq!(of(&meta), Some(Settled { until }));
+            let said = Settled { until, holds: 2 };
+            assert_eq!(of(&meta), Some(said));
             // Once more, as after a look that somebody asked for.
-            assert_eq!(apply(meta.clone(), &put_on(&meta, until)), meta);
+            assert_eq!(apply(meta.clone(), &put_on(&meta, said)), meta);
             let patch = take_off(&meta);
             let off = apply(meta, &patch);
             assert_eq!((of(&off), is_worn(&off)), (None, false));
@@ -153,6 +160,10 @@ mod tests {
             let annotations = meta.annotations.get_or_insert_default();
             annotations.insert(key.to_owned(), value.to_owned());
             meta
+        };
+        let labelled = |value: &str| ObjectMeta {
+            labels: Some([(SETTLED.to_owned(), value.to_owned())].into()),
+            ..plain()
         };
         let stale = [
             ObjectMeta {
@@ -174,6 +185,9 @@ mod tests {
             annotated(RERUN_REQUESTED_AT, "now"),
             annotated(EXPIRES_AT, "2026-11-23T10:00:00Z"),
             annotated(EXPIRES_AT, "soon"),
+            labelled("0123456789abcdef0123456789abcdef.2"),
+            labelled("x"),
+            labelled(&value(&plain(), Settled::default()).replace(".0", ".1")[1..]),
         ];
         for meta in stale {
             assert_eq!(of(&meta), None, "{meta:?}");

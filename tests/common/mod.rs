@@ -324,6 +324,12 @@ impl Stage {
             .await
     }
 
+    /// Waits until the BuildRequest is marked as finished: nothing is written to it any more.
+    pub async fn until_settled(&self, name: &str) -> BuildRequest {
+        let is_marked = |o: &BuildRequest| o.labels().contains_key(tenantry::api::SETTLED);
+        self.until(name, "marked as finished", is_marked).await
+    }
+
     /// Waits until the BuildRequest is `Stalled`, and returns it with the message.
     pub async fn until_stalled(&self, name: &str, reason: &str) -> (BuildRequest, String) {
         let object = self

@@ -5,12 +5,12 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::DeleteParams;
+use kube::{ResourceExt as _, api::DeleteParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry::{
     api::{
-        BuildRequest,
+        BuildRequest, SETTLED,
         build_request::{BuildPhase, RunState},
     },
     crash_points::Write,
@@ -263,6 +263,9 @@ impl Ground {
             }
             Scenario::Rerun => {
                 self.until_ready(name, None).await?;
+                let is_marked =
+                    |object: Option<&BuildRequest>| object.is_some_and(|o| o.labels().contains_key(SETTLED));
+                self.until(name, "it to be marked as finished", is_marked).await?;
                 let mut second = given(name, USUAL, "2");
                 second
                     .as_array_mut()
@@ -392,8 +395,11 @@ fn select(write: Write) -> Select {
         |wanted: &'static str| move |o: &Value| o["metadata"]["labels"]["tenantry.dev/content"] == wanted;
     let state = |wanted: &'static str| move |o: &Value| o["status"]["run"]["state"] == wanted;
     match write {
-        Write::Settled => Select::of("patch buildrequests").with_body(|o| o["metadata"]["labels"][SETTLED].is_string()),
-        Write::Unsettled => Select::of("patch buildrequests").with_body(|o| o["metadata"]["labels"][SETTLED].is_null() && !o["metadata"]["labels"].is_null()),
+        Write::Settled => {
+            Select::of("patch buildrequests").with_body(|o| o["metadata"]["labels"][SETTLED].is_string())
+        }
+        Write::Unsettled => Select::of("patch buildrequests")
+            .with_body(|o| o["metadata"]["labels"][SETTLED].is_null() && !o["metadata"]["labels"].is_null()),
         Write::FinalizerSet => Select::of("patch buildrequests").with_body(move |o| finalizers(o) > Some(0)),
         Write::FinalizerGone => {
             Select::of("patch buildrequests").with_body(move |o| finalizers(o) == Some(0))

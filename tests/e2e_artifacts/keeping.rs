@@ -2,14 +2,26 @@
 
 use super::*;
 use crate::common::parameters;
-use kube::api::DeleteParams;
+use kube::{ResourceExt as _, api::DeleteParams};
 use tenantry::api::BuildRequest;
 use tenantry_simulator::{Fault, FaultAction};
 
-/// Which version of an ArtifactFetch is stored.
+/// Which version of an ArtifactFetch is stored, once it is marked as finished.
 async fn version(stage: &Stage, name: &str) -> Option<String> {
-    let fetch = stage.api::<ArtifactFetch>().get(name).await.unwrap();
-    fetch.metadata.resource_version
+    let mut version = None;
+    wait_for(
+        &format!("{name} to be marked as finished"),
+        PATIENCE,
+        async || {
+            let fetch = stage.api::<ArtifactFetch>().get(name).await?;
+            let marked = fetch.labels().contains_key(tenantry::api::SETTLED);
+            version = fetch.metadata.resource_version;
+            Ok(Seen::when(marked, || format!("{:?}", fetch.metadata.labels)))
+        },
+    )
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}"));
+    version
 }
 
 #[tokio::test]
@@ -94,6 +106,51 @@ async fn a_finished_object_costs_no_remote_call() {
         version(&stage, "b-artifacts").await,
     ];
     assert_eq!(before, after, "no status was written");
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_no_operator_runs_comes_back() {
+    let mut stage = stage(Role::tenant()).await;
+    let given = parameters(&[("DURATION", "1"), ("ARTIFACTS", "a.txt:5")]);
+    for name in ["b", "whole"] {
+        stage
+            .build(
+                name,
+                json!({"parameters": given, "artifacts": {"include": ["*"]}}),
+            )
+            .await;
+    }
+    for name in ["b", "whole"] {
+        stage.until_ready(name).await;
+        stage.until_settled(name).await;
+        version(&stage, &format!("{name}-artifacts")).await;
+    }
+    let before = version(&stage, "whole-artifacts").await;
+    stage.kill_operator();
+    for map in ["b-artifacts", "b-log"] {
+        let gone = stage
+            .api::<ConfigMap>()
+            .delete(map, &DeleteParams::default())
+            .await;
+        gone.unwrap_or_else(|error| panic!("{map}: {error}"));
+    }
+    let built = stage.built("build");
+    stage.restart_operator().await;
+    for map in ["b-artifacts", "b-log"] {
+        wait_for(&format!("{map} to come back"), PATIENCE, async || {
+            let there = stage.has_config_map(map).await;
+            Ok(Seen::when(there, || "it is not there".into()))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    stage.while_nothing_happens().await;
+    assert_eq!(stage.built("build"), built);
+    assert_eq!(
+        before,
+        version(&stage, "whole-artifacts").await,
+        "of the others nothing is touched"
+    );
 }
 
 #[tokio::test]

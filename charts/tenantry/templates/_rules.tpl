@@ -12,7 +12,7 @@ That the CRDs are served it learns from discovery, which every authenticated use
 - apiGroups: [tenantry.dev]
   resources: [tenantconnections/status]
   verbs: [update]
-# The builds that tenants declare. patch: the finalizer; delete: after spec.ttlAfterFinished.
+# The builds that tenants declare. patch: the finalizer, the mark of a finished one; delete: after spec.ttlAfterFinished.
 - apiGroups: [tenantry.dev]
   resources: [buildrequests]
   verbs: [get, list, watch, patch, delete]
@@ -20,10 +20,11 @@ That the CRDs are served it learns from discovery, which every authenticated use
 - apiGroups: [tenantry.dev]
   resources: [buildrequests/status]
   verbs: [update]
-# What tenants want fetched, and what a BuildRequest asks for with spec.artifacts: that one is created and kept equal.
+# What tenants want fetched, and what a BuildRequest asks for with spec.artifacts: that one is created and kept equal. patch:
+# the mark of a finished one.
 - apiGroups: [tenantry.dev]
   resources: [artifactfetches]
-  verbs: [get, list, watch, create, update]
+  verbs: [get, list, watch, create, update, patch]
 # Their status, under the version that was read.
 - apiGroups: [tenantry.dev]
   resources: [artifactfetches/status]

@@ -37,7 +37,7 @@ use crate::{
         ArtifactFetch, ArtifactFetchStatus, BuildRequest, TenantConnection,
         conditions::{ConditionType, Reason, is_true},
     },
-    runtime::{Host, ReconcileError, Reconciler, Reference, Requeue, events::Severity},
+    runtime::{Host, ReconcileError, Reconciler, Reference, Requeue, events::Severity, settled::Settled},
 };
 use crate::{
     crash_points::Write,
@@ -76,10 +76,21 @@ impl Reconciler for ArtifactFetches {
             Ok(seen) => (held(&object, &seen.stored), self.proceed(&object, seen).await),
             Err(trouble) => (Held::default(), failed(trouble, None)),
         };
-        if let Some(status) = report::status(&object, held, &came, &Time(Timestamp::now())) {
+        let changed = report::status(&object, held, &came, &Time(Timestamp::now()));
+        let status = changed.as_ref().or(object.status.as_ref());
+        let maps = status.is_some_and(|status| status.config_map.is_some());
+        if let Some(status) = changed {
             self.write(&object, &came, status).await?;
         }
-        Ok(report::requeue(&came, self.ctx.tunables.stalled_resync))
+        let next = report::requeue(&came, self.ctx.tunables.stalled_resync);
+        Ok(if next == Requeue::OnChange && is_at_rest(&object, &came) {
+            Requeue::Settled(Settled {
+                until: None,
+                holds: u32::from(maps),
+            })
+        } else {
+            next
+        })
     }
 
     fn references(&self, object: &ArtifactFetch) -> BTreeSet<Reference> {
@@ -102,6 +113,25 @@ impl Reconciler for ArtifactFetches {
         }
         references
     }
+}
+
+/// Whether nothing is left to do until the object itself changes. One that belongs to its source is told by that
+/// when there is another run; of any other BuildRequest it has to keep an eye on.
+fn is_at_rest(object: &ArtifactFetch, came: &Came) -> bool {
+    let request = object.spec.source.build_request_ref.as_ref();
+    let is_told = request.is_none_or(|request| {
+        let mut owners = object.metadata.owner_references.iter().flatten();
+        owners.any(|owner| {
+            owner.controller == Some(true)
+                && owner.kind == BuildRequest::kind(&())
+                && owner.name == request.name
+        })
+    });
+    is_told
+        && matches!(
+            came,
+            Came::Stored | Came::Fetched(_) | Came::Unchanged | Came::Failed { .. }
+        )
 }
 
 fn held(object: &ArtifactFetch, stored: &StoredSeen) -> Held {

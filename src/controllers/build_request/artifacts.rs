@@ -5,7 +5,7 @@ use kube::{Api, Resource, ResourceExt, api::PostParams};
 use super::decide::{collect::FetchState, title};
 use crate::{
     api::{
-        ArtifactFetch, ArtifactFetchSpec,
+        ArtifactFetch, ArtifactFetchSpec, SETTLED,
         artifact_fetch::Source,
         build_request::{ArtifactTemplate, BuildRequest, CurrentRun},
         common::LocalRef,
@@ -17,7 +17,7 @@ use crate::{
         cluster::{get_opt, write},
     },
     crash_points::{Write, around},
-    runtime::{ReconcileError, Shard, shard::Labels},
+    runtime::{ReconcileError, Shard, settled, shard::Labels},
     trouble::Trouble,
 };
 
@@ -57,6 +57,15 @@ fn is_labelled(fetch: &ArtifactFetch, labels: &Labels) -> bool {
     labels.iter().all(|(key, value)| has.get(key) == Some(value))
 }
 
+/// Whether it is at rest since it saw another run, and waits for us to tell it of this one.
+fn rests(fetch: &ArtifactFetch, run: &CurrentRun) -> bool {
+    let attempted = fetch
+        .status
+        .as_ref()
+        .and_then(|status| status.last_attempted_revision.as_ref());
+    settled::of(&fetch.metadata).is_some() && attempted != Some(&title(run))
+}
+
 fn is_ours(fetch: &ArtifactFetch, object: &BuildRequest) -> bool {
     fetch
         .metadata
@@ -91,8 +100,9 @@ pub async fn look(
     if !is_ours(&fetch, object) {
         return Ok((FetchState::Failed(taken(&name).message), None));
     }
-    let state = if fetch.spec == wanted(object, template) && is_labelled(&fetch, &labels(object, &ctx.shard))
-    {
+    let is_current =
+        fetch.spec == wanted(object, template) && is_labelled(&fetch, &labels(object, &ctx.shard));
+    let state = if is_current && !rests(&fetch, run) {
         state(&fetch, run)
     } else {
         FetchState::Outdated
@@ -155,6 +165,8 @@ pub async fn ensure(ctx: &Context, object: &BuildRequest) -> Result<Option<Local
     };
     let spec = wanted(object, template);
     let labels = labels(object, &ctx.shard);
+    let run = object.status.as_ref().and_then(|status| status.run.as_ref());
+    let rested = |fetch: &ArtifactFetch| run.is_some_and(|run| rests(fetch, run));
     match get_opt(&api, &name, &what).await? {
         None => {
             let mut fetch = ArtifactFetch::new(&name, spec);
@@ -169,10 +181,11 @@ pub async fn ensure(ctx: &Context, object: &BuildRequest) -> Result<Option<Local
             .map_err(failed)?;
         }
         Some(fetch) if !is_ours(&fetch, object) => return Err(taken(&name)),
-        Some(fetch) if fetch.spec == spec && is_labelled(&fetch, &labels) => {}
+        Some(fetch) if fetch.spec == spec && is_labelled(&fetch, &labels) && !rested(&fetch) => {}
         Some(mut fetch) => {
             fetch.spec = spec;
             fetch.labels_mut().extend(labels);
+            fetch.labels_mut().remove(SETTLED);
             let params = PostParams::default();
             write(
                 format!("update {what}"),

@@ -103,8 +103,12 @@ pub trait Edges: Sync {
     fn announce(&self, object: &Arc<BuildRequest>, notes: &[Note]) -> impl Future<Output = ()> + Send;
 }
 
-/// Steps of one object, each with edges of its own, until the next one is not known at once. When to look again then.
-pub async fn run<E: Edges>(edges: impl Fn() -> E, object: Arc<BuildRequest>) -> Result<Wake, E::Error> {
+/// Steps of one object, each with edges of its own, until the next one is not known at once. The object as it is stored
+/// then, and when to look again.
+pub async fn run<E: Edges>(
+    edges: impl Fn() -> E,
+    object: Arc<BuildRequest>,
+) -> Result<(Arc<BuildRequest>, Wake), E::Error> {
     let mut object = object;
     for _ in 0..STEPS {
         let edges = edges();
@@ -112,10 +116,10 @@ pub async fn run<E: Edges>(edges: impl Fn() -> E, object: Arc<BuildRequest>) -> 
         let (next, wake) = Box::pin(step(&edges, &object)).await?;
         object = next;
         if wake != Wake::Now {
-            return Ok(wake);
+            return Ok((object, wake));
         }
     }
-    Ok(Wake::After(Duration::from_secs(1)))
+    Ok((object, Wake::After(Duration::from_secs(1))))
 }
 
 /// One step: observe, decide, write, act, decide, write.

@@ -62,7 +62,7 @@ use crate::{
     observer::Observers,
     runtime::{
         Bell, Host, ObjectKey, ReconcileError, Reconciler, Reference, Requeue, WatchScope, events::Severity,
-        harness::let_go_refused,
+        harness::let_go_refused, settled::Settled,
     },
 };
 use crate::{crash_points::Write, trouble::Trouble};
@@ -124,8 +124,9 @@ impl Reconciler for BuildRequests {
         }
         let object = self.finalizer(object).await?;
         let (object, again) = self.mend_log(object).await?;
-        let next = cycle::run(|| Live::new(self), object).await.map(requeue)?;
-        let rests = matches!(next, Requeue::OnChange | Requeue::Settled { .. });
+        let (object, wake) = cycle::run(|| Live::new(self), object).await?;
+        let next = requeue(&object, wake);
+        let rests = matches!(next, Requeue::OnChange | Requeue::Settled(_));
         Ok(if again && rests {
             Requeue::Backoff { at_least: None }
         } else {
@@ -183,13 +184,22 @@ fn is_finished(object: &BuildRequest) -> bool {
     matches!(next_step(object, Timestamp::now()), Step::Rest { .. })
 }
 
-fn requeue(wake: Wake) -> Requeue {
+fn requeue(object: &BuildRequest, wake: Wake) -> Requeue {
     match wake {
         Wake::Now => Requeue::After(Duration::ZERO),
         Wake::After(pause) => Requeue::After(pause),
         Wake::Backoff => Requeue::Backoff { at_least: None },
         Wake::OnChange => Requeue::OnChange,
-        Wake::Settled(until) => Requeue::Settled { until },
+        Wake::Settled(until) => {
+            let log = object.status.as_ref().and_then(|status| status.log.as_ref());
+            let maps = log
+                .filter(|log| log.complete)
+                .map_or(0, |log| log.config_maps.len());
+            Requeue::Settled(Settled {
+                until,
+                holds: u32::try_from(maps).unwrap_or(u32::MAX),
+            })
+        }
     }
 }
 

@@ -17,8 +17,8 @@ struct Mark {
     shard: usize,
     /// The listing in which it was last told.
     round: u64,
-    /// Whether it says that it is finished.
-    settled: bool,
+    /// How many ConfigMaps it holds, where it says that it is finished.
+    settled: Option<u32>,
 }
 
 /// What a sighting means.
@@ -51,11 +51,11 @@ impl Known {
                     fingerprint,
                     shard,
                     round: *round,
-                    settled: settled.is_some(),
+                    settled: settled.map(|settled| settled.holds),
                 };
                 let before = self.objects.insert(key.clone(), mark);
                 let same = before.as_ref().is_some_and(|b| b.fingerprint == fingerprint);
-                let was_settled = before.is_some_and(|b| b.settled);
+                let was_settled = before.is_some_and(|b| b.settled.is_some());
                 match settled {
                     // Somebody took the mark away: he wants it to be looked at.
                     None if same && !was_settled => Vec::new(),
@@ -80,7 +80,16 @@ impl Known {
 
     /// Whether there is such an object, and it says that it is finished.
     pub fn is_settled(&self, key: &ObjectKey) -> bool {
-        self.objects.get(key).is_some_and(|mark| mark.settled)
+        self.objects.get(key).is_some_and(|mark| mark.settled.is_some())
+    }
+
+    /// The finished objects of a shard that hold more ConfigMaps than there are of them.
+    pub fn lacking(&self, shard: usize, there: &HashMap<ObjectKey, u32>) -> Vec<ObjectKey> {
+        let lacks = |(key, mark): &(&ObjectKey, &Mark)| {
+            mark.shard == shard && mark.settled > there.get(*key).copied().or(Some(0))
+        };
+        let lacking = self.objects.iter().filter(lacks);
+        lacking.map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether there is such an object.
@@ -107,11 +116,33 @@ mod tests {
         }
     }
 
-    fn settled(name: &str, fingerprint: u64) -> Seen {
+    fn holding(name: &str, fingerprint: u64, holds: u32) -> Seen {
         Seen::Object(Glimpse {
-            settled: Some(Settled { until: None }),
+            settled: Some(Settled { until: None, holds }),
             ..glimpse(name, fingerprint)
         })
+    }
+
+    fn settled(name: &str, fingerprint: u64) -> Seen {
+        holding(name, fingerprint, 0)
+    }
+
+    #[test]
+    fn who_lacks_what_it_holds_is_told() {
+        let mut known = Known::default();
+        for (shard, name, holds) in [(0, "none", 0), (0, "one", 1), (0, "two", 2), (1, "elsewhere", 1)] {
+            known.learn(shard, holding(name, 1, holds));
+        }
+        known.learn(0, object("busy", 1));
+        let lacking = |there: &[(&str, u32)]| {
+            let there = there.iter().map(|(name, count)| (key(name), *count)).collect();
+            let mut lacking = known.lacking(0, &there);
+            lacking.sort();
+            lacking.into_iter().map(|key| key.name).collect::<Vec<_>>()
+        };
+        assert_eq!(lacking(&[]), ["one", "two"]);
+        assert_eq!(lacking(&[("one", 1), ("two", 1)]), ["two"]);
+        assert!(lacking(&[("one", 1), ("two", 3)]).is_empty());
     }
 
     fn object(name: &str, fingerprint: u64) -> Seen {
@@ -138,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_finished_is_no_work_until_it_changes_or_loses_its_mark() {
         let mut known = Known::default();
-        let rests = || vec![News::Settled(key("a"), Settled { until: None })];
+        let rests = || vec![News::Settled(key("a"), Settled::default())];
         assert_eq!(known.learn(0, settled("a", 1)), rests(), "found so");
         assert!(known.is_settled(&key("a")));
         assert_eq!(known.learn(0, settled("a", 1)), []);

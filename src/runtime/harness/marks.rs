@@ -43,12 +43,12 @@ pub async fn take_off_stale<K: Watched>(
 }
 
 /// Marks an object as finished. Where that cannot be done the next process looks at it once more, and that is all.
-pub async fn put_on<K: Watched>(client: &Client, key: &ObjectKey, object: &K, until: Option<Timestamp>) {
+pub async fn put_on<K: Watched>(client: &Client, key: &ObjectKey, object: &K, wanted: Settled) {
     let meta = object.meta();
-    if settled::of(meta) == Some(Settled { until }) {
+    if settled::of(meta) == Some(wanted) || meta.deletion_timestamp.is_some() {
         return;
     }
-    let mark = settled::put_on(meta, until);
+    let mark = settled::put_on(meta, wanted);
     if let Err(error) = around(Write::Settled, patch::<K>(client, key, &mark)).await
         && !error.is_gone()
     {

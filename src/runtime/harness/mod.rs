@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod bench;
+mod holdings;
 mod invalid;
 mod known;
 mod marks;
@@ -11,7 +12,6 @@ mod shares;
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use kube::core::Status;
 use tokio::sync::mpsc;
 
@@ -25,6 +25,7 @@ use super::{
     lease::Fenced,
     metrics::Metrics,
     references::Reference,
+    settled::Settled,
     shard::Shard,
     shutdown::Shutdown,
     watches::{self, Subscriber, WatchScope, Watches, Witness},
@@ -67,10 +68,7 @@ pub enum Requeue {
     /// Nothing, until the object or something it refers to changes.
     OnChange,
     /// The same, and nothing is left to do, not for the next process either: it is told so by a [mark](super::settled).
-    Settled {
-        /// When to look again nevertheless.
-        until: Option<Timestamp>,
-    },
+    Settled(Settled),
     /// Nothing until something changes, and a look after so long at the latest. Not a failure.
     After(Duration),
     /// Something failed that time may mend: again after the object's backoff, and not before `at_least`.

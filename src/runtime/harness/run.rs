@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 
 use super::{
     Env, ReconcileError, Reconciler, Requeue,
+    holdings::Holdings,
     known::{Known, News},
     marks,
     shares::{Shares, share},
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     api::conditions::Reason,
     runtime::{
+        glimpse::Glimpse,
         kind::{Kind, ObjectKey, Watched},
         metrics::ReconcileResult,
         queue::WorkQueue,
@@ -48,6 +50,7 @@ pub struct Loop<R: Reconciler> {
     owned: HashSet<Kind>,
     minded: HashSet<Kind>,
     known: Known,
+    holdings: Holdings,
     queue: WorkQueue<ObjectKey>,
     running: JoinSet<Done>,
     /// Objects that wait until a place of their connection is given back.
@@ -96,6 +99,7 @@ impl<R: Reconciler> Loop<R> {
             owned: HashSet::new(),
             minded: HashSet::new(),
             known: Known::default(),
+            holdings: Holdings::default(),
             queue: WorkQueue::default(),
             running: JoinSet::new(),
             parked: HashMap::new(),
@@ -167,6 +171,8 @@ impl<R: Reconciler> Loop<R> {
         if sighting.kind != R::Kind::KIND {
             return self.related(sighting);
         }
+        let counts = self.holdings.owners(sighting.shard, &sighting.what);
+        let shard = sighting.shard;
         for news in self.known.learn(sighting.shard, sighting.what) {
             match news {
                 News::Changed(key) => self.wake(key),
@@ -176,6 +182,15 @@ impl<R: Reconciler> Loop<R> {
                     self.worker.forget(&key);
                 }
             }
+        }
+        self.check(shard, counts);
+    }
+
+    /// Looks at the finished objects that lack something of what they hold.
+    fn check(&mut self, shard: usize, there: Option<HashMap<ObjectKey, u32>>) {
+        for key in there.map_or_else(Vec::new, |there| self.known.lacking(shard, &there)) {
+            self.worker.reconciler.disturbed(&key);
+            self.wake(key);
         }
     }
 
@@ -187,23 +202,35 @@ impl<R: Reconciler> Loop<R> {
     }
 
     fn related(&mut self, sighting: Sighting) {
+        let (kind, shard) = (sighting.kind, sighting.shard);
+        let counts = kind == Kind::ConfigMap && self.holdings.counts(shard);
+        if counts && (self.owned.contains(&kind) || self.minded.contains(&kind)) {
+            let owner = match &sighting.what {
+                Seen::Object(glimpse) => owner_of::<R>(glimpse),
+                _ => None,
+            };
+            let there = self.holdings.maps(shard, &sighting.what, owner.as_ref());
+            self.check(shard, there);
+        }
         let gone = matches!(sighting.what, Seen::Gone(_));
         let (Seen::Object(glimpse) | Seen::Gone(glimpse)) = sighting.what else {
             return;
         };
-        for referrer in self.worker.references.referrers(sighting.kind, &glimpse.key) {
+        for referrer in self.worker.references.referrers(kind, &glimpse.key) {
             self.wake(referrer);
         }
-        let Some((_, name)) = glimpse.owner.filter(|(kind, _)| kind == R::Kind::KIND.as_str()) else {
+        let Some(owner) = owner_of::<R>(&glimpse) else {
             return;
         };
-        let owner = ObjectKey::new(glimpse.key.namespace, name);
-        if self.owned.contains(&sighting.kind) {
-            // A finished object waits for nothing that it owns; after a start there is one of these for each of them.
-            if !self.known.is_settled(&owner) {
+        let damaged = gone || glimpse.touched;
+        if self.owned.contains(&kind) {
+            // A finished object waits for nothing that it owns, but for what holds its files. After a start all of it is told,
+            // which is no news.
+            let matters = kind == Kind::ConfigMap && (damaged || !counts);
+            if matters || !self.known.is_settled(&owner) {
                 self.wake(owner);
             }
-        } else if self.minded.contains(&sighting.kind) && (gone || glimpse.touched) {
+        } else if self.minded.contains(&kind) && damaged {
             self.worker.reconciler.disturbed(&owner);
             self.wake(owner);
         }
@@ -235,7 +262,7 @@ impl<R: Reconciler> Loop<R> {
         let pause = match &end {
             End::Requeue(Requeue::OnChange) | End::Invalid | End::Gone | End::Parked => None,
             End::Requeue(Requeue::After(pause)) => Some(*pause),
-            End::Requeue(Requeue::Settled { until }) => until.map(marks::left_until),
+            End::Requeue(Requeue::Settled(settled)) => settled.until.map(marks::left_until),
             End::Requeue(Requeue::Backoff { at_least }) => Some(backoff(at_least.unwrap_or_default())),
             End::Failed(error) if error.is_conflict() => {
                 Some(CONFLICT_PAUSE * 2_u32.pow((conflicts - 1).min(CONFLICT_DOUBLINGS)))
@@ -390,8 +417,8 @@ impl<R: Reconciler> Worker<R> {
         let object = Arc::new(object);
         match self.reconciler.reconcile(Arc::clone(&object)).await {
             Ok(requeue) => {
-                if let Requeue::Settled { until } = requeue {
-                    marks::put_on(&self.env.client, key, object.as_ref(), until).await;
+                if let Requeue::Settled(settled) = requeue {
+                    marks::put_on(&self.env.client, key, object.as_ref(), settled).await;
                 }
                 End::Requeue(requeue)
             }
@@ -442,6 +469,12 @@ impl<R: Reconciler> Worker<R> {
         self.env.backoffs.reset(R::Kind::KIND, key);
         self.reconciler.gone(key);
     }
+}
+
+/// The object of the controller's kind that owns what was seen.
+fn owner_of<R: Reconciler>(glimpse: &Glimpse) -> Option<ObjectKey> {
+    let (kind, name) = glimpse.owner.as_ref()?;
+    (kind == R::Kind::KIND.as_str()).then(|| ObjectKey::new(&*glimpse.key.namespace, name))
 }
 
 fn parse<K: Watched>(text: &str) -> Result<Read<K>, String> {

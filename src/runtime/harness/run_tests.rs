@@ -321,31 +321,27 @@ async fn a_connection_that_hangs_leaves_places_for_the_others() {
     for n in 0..20 {
         bench.object(&format!("via-works-{n}"), 1).await;
     }
-    let worked = |log: &Log| {
-        (0..20).all(|n| log.count(&format!("via-works-{n}")) == 1)
-    };
+    let worked = |log: &Log| (0..20).all(|n| log.count(&format!("via-works-{n}")) == 1);
     bench.log.until("the others to be worked on", worked).await;
     let hanging = || bench.log.running.load(Ordering::SeqCst);
     assert!(hanging() <= 6, "{} hang", hanging());
     // Nobody who waited for a place is forgotten.
     bench.log.go.0.add_permits(20);
-    let all = |log: &Log| {
-        (0..20).all(|n| log.count(&format!("via-hangs-{n}")) == 1)
-    };
+    let all = |log: &Log| (0..20).all(|n| log.count(&format!("via-hangs-{n}")) == 1);
     bench.log.until("all that waited", all).await;
     bench.stop().await;
 }
 
 fn at_rest(name: &str, until: Option<Timestamp>) -> Seen {
     Seen::Object(Glimpse {
-        settled: Some(Settled { until }),
+        settled: Some(Settled { until, holds: 0 }),
         ..glimpse(name, 1)
     })
 }
 
 #[tokio::test]
 async fn a_finished_object_is_marked_and_costs_the_next_process_nothing() {
-    let rests = |_: &str, _| Act::Then(Requeue::Settled { until: None });
+    let rests = |_: &str, _| Act::Then(Requeue::Settled(Settled::default()));
     let before = bench(4, rests);
     before.object("a", 1).await;
     let is_mark = |(method, path, patch): &&(Method, String, Value)| {
@@ -369,20 +365,25 @@ async fn a_finished_object_is_marked_and_costs_the_next_process_nothing() {
     next.settle().await;
     let reads = |log: &Log| {
         let requests = log.requests.lock().unwrap();
-        requests.iter().filter(|(_, path, _)| path.ends_with("/a")).count()
+        requests
+            .iter()
+            .filter(|(_, path, _)| path.ends_with("/a"))
+            .count()
     };
     assert_eq!((next.log.count("a"), reads(&next.log)), (0, 0));
     // Until it changes, or somebody takes the mark away.
     next.object("a", 1).await;
     next.log.until("the look", |log| log.count("a") == 1).await;
     next.see(Kind::Job, Seen::Object(owned)).await;
-    next.log.until("what it owns to count", |log| log.count("a") == 2).await;
+    next.log
+        .until("what it owns to count", |log| log.count("a") == 2)
+        .await;
     next.stop().await;
 }
 
 #[tokio::test]
 async fn a_finished_object_is_looked_at_when_its_time_has_come() {
-    let bench = bench(4, |_, _| Act::Then(Requeue::Settled { until: None }));
+    let bench = bench(4, |_, _| Act::Then(Requeue::Settled(Settled::default())));
     let now = Timestamp::now();
     bench
         .see(
@@ -390,9 +391,7 @@ async fn a_finished_object_is_looked_at_when_its_time_has_come() {
             at_rest("far", now.checked_add(PATIENCE).ok()),
         )
         .await;
-    bench
-        .see(Kind::TenantConnection, at_rest("due", Some(now)))
-        .await;
+    bench.see(Kind::TenantConnection, at_rest("due", Some(now))).await;
     bench.log.until("the look", |log| log.count("due") == 1).await;
     bench.settle().await;
     assert_eq!(bench.log.count("far"), 0);
@@ -403,10 +402,16 @@ async fn a_finished_object_is_looked_at_when_its_time_has_come() {
 async fn a_stale_mark_is_taken_off_before_anything_is_done() {
     let bench = bench(4, quiet);
     bench.object("worn", 1).await;
-    bench.log.until("the reconcile", |log| log.count("worn") == 1).await;
+    bench
+        .log
+        .until("the reconcile", |log| log.count("worn") == 1)
+        .await;
     {
         let requests = bench.log.requests.lock().unwrap();
-        let of_it: Vec<_> = requests.iter().filter(|(_, path, _)| path.ends_with("/worn")).collect();
+        let of_it: Vec<_> = requests
+            .iter()
+            .filter(|(_, path, _)| path.ends_with("/worn"))
+            .collect();
         assert_eq!(of_it.len(), 2, "{of_it:?}");
         assert_eq!(of_it[1].0, Method::PATCH);
         assert_eq!(

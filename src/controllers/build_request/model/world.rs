@@ -238,7 +238,9 @@ impl World {
         } else {
             async {
                 let object = hands.finalizer(object.clone()).await.ok_or(())?;
-                cycle::run(|| Hands { world: self }, object).await
+                cycle::run(|| Hands { world: self }, object)
+                    .await
+                    .map(|(_, wake)| wake)
             }
             .now_or_never()
         };
