@@ -86,6 +86,11 @@ pub fn deeds(log: &Path, from: usize, user: &str) -> Deeds {
                 .used
                 .insert((group.clone(), resource.clone(), "create".into()));
         }
+        // A watch that begins with a list. Where an API server cannot do that, they are two requests, each with its right.
+        if verb == "watch" {
+            let list = (group.clone(), resource.clone(), "list".into());
+            deeds.used.insert(list);
+        }
         deeds.used.insert((group, resource, verb));
     }
     deeds
